@@ -1,0 +1,22 @@
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
+endif()
+
+option(TERSOR_BUILD_CLI "Build the tersor program" ON)
+option(TERSOR_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
+option(TERSOR_BUILD_BENCH "Build the benchmarks" ${PROJECT_IS_TOP_LEVEL})
+option(TERSOR_BUILD_EXAMPLES "Build the examples" ${PROJECT_IS_TOP_LEVEL})
+option(TERSOR_BUILD_FUZZERS "Build the libFuzzer targets (needs clang)" OFF)
+set(TERSOR_SANITIZE "" CACHE STRING "Sanitizers for all targets, e.g. address,undefined")
+
+if(TERSOR_SANITIZE)
+  add_compile_options(-fsanitize=${TERSOR_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${TERSOR_SANITIZE})
+endif()

@@ -1,0 +1,70 @@
+// The primitives that a CPU backend supplies; the frame algorithm is written once over this table.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "codec/coding.hpp"
+#include "codec/digest.hpp"
+
+namespace tersor::codec_detail {
+
+inline constexpr std::size_t kCodedDtypes = 5;  ///< dtype ids 1..5, in order
+inline constexpr std::size_t kCodedCodecs = 2;  ///< codec ids 1..2, in order
+
+/// Where one tile's rest lies; entries that the dtype does not have are null.
+template <class Byte>
+struct rest_tile {
+  std::array<Byte*, 3> bytes = {};
+  std::array<Byte*, 2> fields = {};
+};
+using rest_out = rest_tile<std::uint8_t>;
+using rest_in = rest_tile<const std::uint8_t>;
+
+/// Returned by an encoder when the coded tail would not be smaller than the raw one.
+inline constexpr std::uint32_t kTileNotCoded = 0xffffffff;
+
+struct coded_tile {
+  std::uint32_t words = kTileNotCoded;  ///< tail words, or kTileNotCoded
+  bool escapes = false;
+};
+
+/// All functions work on one full tile of 1,024 values, take any alignment and touch exactly the bytes named here.
+/// `stream` asks for stores that bypass the caches; `finish` orders them before the results are published.
+struct tile_ops {
+  const char* name;
+
+  /// values (1024 W bytes) -> rest planes, symbols in value order, digest sums.
+  using split_fn = void (*)(const std::uint8_t* values, const rest_out& rest, std::uint8_t* symbols, nh_sums& sums,
+                            bool stream) noexcept;
+  /// rest planes and symbols in value order -> values, digest sums of the values.
+  using join_fn = void (*)(const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values, nh_sums& sums,
+                           bool stream) noexcept;
+  /// symbols -> code plane and tail (may write up to kTailScratchBytes at `tail`; bytes after the tail's words are garbage).
+  using encode_fn = coded_tile (*)(const coding& c, const std::uint8_t* symbols, std::uint8_t* code_plane,
+                                   std::uint8_t* tail) noexcept;
+  /// Code plane and tail -> symbols; false if the tail contradicts the code plane, its length or `escapes`. May read
+  /// kTailReadSlack bytes past the tail's words.
+  using decode_fn = bool (*)(const coding& c, const std::uint8_t* code_plane, const std::uint8_t* tail,
+                             std::uint32_t words, bool escapes, std::uint8_t* symbols) noexcept;
+  /// Sums of one tile of `1024 W` bytes.
+  using nh_fn = void (*)(const std::uint8_t* tile, std::uint32_t value_bytes, nh_sums& sums) noexcept;
+  /// Adds the symbol counts of `n_values` values.
+  using histogram_fn = void (*)(const std::uint8_t* values, std::uint64_t n_values, std::uint64_t* counts) noexcept;
+
+  std::array<split_fn, kCodedDtypes> split;
+  std::array<join_fn, kCodedDtypes> join;
+  std::array<encode_fn, kCodedCodecs> encode;
+  std::array<decode_fn, kCodedCodecs> decode;
+  std::array<histogram_fn, kCodedDtypes> count;
+  nh_fn nh;
+  void (*finish)() noexcept;
+};
+
+/// Raw tiles (spec/codecs.md section 4.2), the same for every backend: too rare to be worth instructions of their own.
+void encode_raw_tile(const level_plan& plan, const std::uint8_t* symbols, std::uint8_t* code_plane,
+                     std::uint8_t* tail) noexcept;
+void decode_raw_tile(const level_plan& plan, const std::uint8_t* code_plane, const std::uint8_t* tail,
+                     std::uint8_t* symbols) noexcept;
+
+}  // namespace tersor::codec_detail

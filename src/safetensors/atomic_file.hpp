@@ -1,0 +1,60 @@
+// Output that appears whole or not at all.
+//
+// The bytes go to a temporary beside the destination. commit() makes them durable and moves them into place;
+// without it, or after any failure, the destructor removes the temporary and the destination is as it was.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+
+#include "safetensors/file_util.hpp"
+#include "safetensors/temp_registry.hpp"
+#include <tersor/error.hpp>
+
+namespace tersor::safetensors {
+
+/// For one thread at a time.
+class atomic_file {
+ public:
+  /// already_exists if something stands at `final_path` and `overwrite` is false. What is replaced must be a
+  /// regular file; its mode is kept. A symbolic link is replaced itself, never the file behind it.
+  [[nodiscard]] static result<atomic_file> create(const std::filesystem::path& final_path, bool overwrite);
+
+  atomic_file(atomic_file&&) noexcept = default;
+  atomic_file& operator=(atomic_file&& other) noexcept;
+  ~atomic_file() { discard(); }
+
+  [[nodiscard]] const std::filesystem::path& final_path() const noexcept { return final_path_; }
+  [[nodiscard]] const std::filesystem::path& temporary_path() const noexcept { return temporary_path_; }
+  [[nodiscard]] std::uint64_t size() const noexcept { return n_bytes_; }
+
+  /// Appends at size().
+  [[nodiscard]] status write(std::span<const std::byte> src);
+  /// Writes anywhere; a gap before `offset` reads as zeros. size() grows to the end of the write.
+  [[nodiscard]] status write_at(std::uint64_t offset, std::span<const std::byte> src);
+
+  /// Syncs the file, moves it into place, syncs the directory. Refused after a failed write. Without
+  /// `overwrite`, a file that appeared meanwhile is left alone (already_exists). If only the last sync fails,
+  /// the complete file is in place, but may not survive a power cut.
+  [[nodiscard]] status commit();
+
+ private:
+  atomic_file(std::filesystem::path final_path, bool overwrite) noexcept
+      : final_path_(std::move(final_path)), overwrite_(overwrite) {}
+  [[nodiscard]] status open_temporary();
+  [[nodiscard]] status keep_mode(::mode_t mode);
+  [[nodiscard]] status move_into_place();
+  void discard() noexcept;
+
+  std::filesystem::path final_path_;
+  std::filesystem::path temporary_path_;
+  temp_slot slot_;  ///< valid as long as the temporary may exist
+  unique_fd fd_;
+  std::uint64_t n_bytes_ = 0;
+  bool overwrite_ = false;
+  bool failed_ = false;
+};
+
+}  // namespace tersor::safetensors

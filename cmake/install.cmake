@@ -1,0 +1,20 @@
+# `cmake --install` gives users find_package(tersor) and pkg-config.
+include(CMakePackageConfigHelpers)
+
+install(TARGETS tersor EXPORT tersor-targets
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+  RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/tersor DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(EXPORT tersor-targets NAMESPACE tersor:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/tersor)
+
+configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/tersor-config.cmake.in
+  ${PROJECT_BINARY_DIR}/tersor-config.cmake
+  INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/tersor)
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/tersor-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/tersor-config.cmake ${PROJECT_BINARY_DIR}/tersor-config-version.cmake
+  DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/tersor)
+
+configure_file(${PROJECT_SOURCE_DIR}/cmake/tersor.pc.in ${PROJECT_BINARY_DIR}/tersor.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/tersor.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

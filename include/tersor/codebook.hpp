@@ -9,6 +9,8 @@
 
 namespace tersor {
 
+class context;
+
 /// How often each exponent (symbol) occurs; `counts[e]` for the symbol widths up to 8 bits.
 struct histogram {
   std::array<std::uint64_t, 256> counts = {};
@@ -30,6 +32,8 @@ struct codebook {
 /// Counts the exponents of `type`-values in `data`; exact. Errors: `unsupported` for dtypes without a coded exponent,
 /// `invalid_argument` if the bytes are not whole values.
 [[nodiscard]] result<histogram> count_symbols(dtype type, std::span<const std::byte> data);
+/// The same with the threads and the instruction set of a context.
+[[nodiscard]] result<histogram> count_symbols(const context& ctx, dtype type, std::span<const std::byte> data);
 
 /// The canonical codebook of a histogram for a dtype (`unsupported` if it has no coded exponent).
 [[nodiscard]] result<codebook> make_codebook(dtype type, const histogram& counts);

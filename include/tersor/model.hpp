@@ -130,15 +130,23 @@ struct tensor_analysis {
   double ideal_ratio = 1;                   ///< value bits / (rest bits + entropy)
   double rank_bits = 0;                     ///< bits a value, records and digests included
   double top16_bits = 0;
+  std::uint64_t n_bytes = 0;
+  /// Predicted size of the frame, rounding to words and tiles estimated; n_bytes where that is not smaller.
+  std::uint64_t rank_bytes = 0;
+  std::uint64_t top16_bytes = 0;
 };
 
 struct analysis {
   std::vector<tensor_analysis> tensors;     ///< tensors with a coded exponent
-  std::uint64_t other_bytes = 0;            ///< bytes of all other tensors
+  std::uint64_t other_bytes = 0;            ///< bytes of all other tensors, those left out by the options among them
+  std::uint64_t n_other_tensors = 0;
+  std::uint64_t n_files = 0;
   /// Per dtype over all its tensors, one codebook each (per-tensor codebooks' bits are the weighted means of `tensors`).
   std::map<dtype, tensor_analysis> overall;
 };
 
+/// Counts the exponents of every source, a file or a directory. `sources` that hold no safetensors file: `not_found`. Memory: 64 MiB,
+/// and with read_mode::pread the largest frame.
 [[nodiscard]] result<analysis> analyze(const context& ctx, const std::vector<std::filesystem::path>& sources,
                                        const model_options& options = {});
 

@@ -21,3 +21,5 @@
 #include <tersor/codec.hpp>
 // 5. Whole safetensors files and model directories.
 #include <tersor/model.hpp>
+// 6. For programs: signals and small output files.
+#include <tersor/program.hpp>

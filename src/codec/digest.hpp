@@ -31,7 +31,7 @@ enum class digest_domain : std::uint8_t { data = 0, index = 1, frame_header = 2,
 /// `keys[n][i]` for the row-and-column words of a tile, in byte order of the tile: the key that is added to
 /// 32-bit word `i` of row 0; rows add `rows[n][s]`.
 struct nh_key_table {
-  std::array<std::array<std::uint32_t, 64 * kMaxValueBytes>, kNhSums> columns = {};
+  std::array<std::array<std::uint32_t, std::size_t{64} * kMaxValueBytes>, kNhSums> columns = {};
   std::array<std::array<std::uint32_t, kRows>, kNhSums> rows = {};
 };
 
@@ -51,10 +51,25 @@ struct nh_sums {
   std::array<std::uint64_t, kNhSums> t = {};
 };
 
+/// `chain` of the spec, one step at a time: start with a position, then take in words.
+[[nodiscard]] TERSOR_HD constexpr std::uint64_t chain_start(digest_domain domain, std::uint64_t number) noexcept {
+  return mix64((static_cast<std::uint64_t>(domain) << 56) | number);
+}
+[[nodiscard]] TERSOR_HD constexpr std::uint64_t chain_next(std::uint64_t hash, std::uint64_t word) noexcept {
+  return mix64(word ^ hash);
+}
+
 [[nodiscard]] TERSOR_HD constexpr std::uint64_t tile_hash(const nh_sums& sums, digest_domain domain,
                                                           std::uint64_t tile) noexcept {
-  const std::uint64_t position = (static_cast<std::uint64_t>(domain) << 56) | tile;
-  return mix64(sums.t[0] ^ mix64(sums.t[1] ^ mix64(position)));
+  return chain_next(chain_next(chain_start(domain, tile), sums.t[1]), sums.t[0]);
+}
+
+/// Hash of `n_words` little-endian words: index records and frame headers.
+[[nodiscard]] TERSOR_HD inline std::uint64_t chain_hash(digest_domain domain, std::uint64_t number,
+                                                        const std::uint8_t* words, std::size_t n_words) noexcept {
+  std::uint64_t hash = chain_start(domain, number);
+  for (std::size_t i = 0; i < n_words; ++i) hash = chain_next(hash, core::load_le<std::uint64_t>(words + 8 * i));
+  return hash;
 }
 
 }  // namespace tersor::codec_detail

@@ -45,9 +45,9 @@ status check_record(const open_frame& frame, const format::chunk_record& record,
   return {};
 }
 
-status check_index(const engine& e, const open_frame& frame) {
+status check_index(const open_frame& frame) {
   const std::uint8_t* index = frame.base + frame.layout.index;
-  const std::uint64_t digest = digest_of(*e.ops, {index, frame.layout.index_bytes}, digest_domain::index);
+  const std::uint64_t digest = index_digest_of({index, frame.layout.index_bytes}, frame.layout.record_bytes);
   if (digest != frame.header.index_digest) {
     return fail_at(errc::digest_mismatch, "chunk index digest differs", frame.layout.index);
   }
@@ -135,7 +135,7 @@ format::plane_sizes plane_sizes_of(codec c, dtype type, std::uint64_t n_values) 
 
 std::uint64_t digest_of(const tile_ops& ops, std::span<const std::uint8_t> bytes, digest_domain domain,
                         std::uint64_t first_tile) noexcept {
-  constexpr std::size_t kTileBytes = kTileValues * kRawDigestValueBytes;
+  constexpr std::size_t kTileBytes = std::size_t{kTileValues} * kRawDigestValueBytes;
   std::uint64_t sum = 0;
   nh_sums sums;
   std::uint64_t tile = first_tile;
@@ -153,14 +153,22 @@ std::uint64_t digest_of(const tile_ops& ops, std::span<const std::uint8_t> bytes
   return sum;
 }
 
-std::uint64_t header_digest_of(const tile_ops& ops, std::span<const std::uint8_t, kFrameHeaderBytes> header) noexcept {
+std::uint64_t header_digest_of(std::span<const std::uint8_t, kFrameHeaderBytes> header) noexcept {
   std::array<std::uint8_t, kFrameHeaderBytes> copy;
   std::ranges::copy(header, copy.begin());
   std::fill_n(copy.begin() + format::kHeaderDigestOffset, 8, std::uint8_t{0});
-  return digest_of(ops, copy, digest_domain::frame_header);
+  return chain_hash(digest_domain::frame_header, 0, copy.data(), kFrameHeaderBytes / 8);
 }
 
-result<open_frame> open(const engine& e, std::span<const std::uint8_t> bytes, bool fills) {
+std::uint64_t index_digest_of(std::span<const std::uint8_t> index, std::size_t record_bytes) noexcept {
+  std::uint64_t sum = 0;
+  for (std::size_t i = 0; i < index.size() / record_bytes; ++i) {
+    sum += chain_hash(digest_domain::index, i, index.data() + i * record_bytes, record_bytes / 8);
+  }
+  return sum;
+}
+
+result<open_frame> open(std::span<const std::uint8_t> bytes, bool fills) {
   if (bytes.size() < kFrameHeaderBytes) {
     return fail_at(errc::truncated, "a frame has at least 128 bytes", bytes.size());
   }
@@ -168,7 +176,7 @@ result<open_frame> open(const engine& e, std::span<const std::uint8_t> bytes, bo
   const auto head = bytes.first<kFrameHeaderBytes>();
   open_frame frame;
   frame.base = bytes.data();
-  const std::uint64_t digest = header_digest_of(*e.ops, head);
+  const std::uint64_t digest = header_digest_of(head);
   if (digest != core::load_le<std::uint64_t>(head.data() + format::kHeaderDigestOffset)) {
     return fail_at(errc::digest_mismatch, "frame header digest differs", format::kHeaderDigestOffset);
   }
@@ -199,7 +207,7 @@ result<open_frame> open(const engine& e, std::span<const std::uint8_t> bytes, bo
     const level_plan plan = make_plan(frame.codec, find_planes(frame.type)->symbol_bits);
     frame.code = make_coding(plan, codebook{.symbols = frame.header.codebook});
   }
-  TERSOR_CHECK(check_index(e, frame));
+  TERSOR_CHECK(check_index(frame));
   TERSOR_CHECK(check_padding(frame));
   return frame;
 }

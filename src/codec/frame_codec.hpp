@@ -45,14 +45,15 @@ struct open_frame {
 };
 
 /// Steps 1-7 of spec/frame.md "Reading". `fills` = the frame must end where `bytes` ends.
-[[nodiscard]] result<open_frame> open(const engine& e, std::span<const std::uint8_t> bytes, bool fills);
+[[nodiscard]] result<open_frame> open(std::span<const std::uint8_t> bytes, bool fills);
 
 /// Digest of a byte string, W = 2.
 [[nodiscard]] std::uint64_t digest_of(const tile_ops& ops, std::span<const std::uint8_t> bytes, digest_domain domain,
                                       std::uint64_t first_tile = 0) noexcept;
 /// Digest of a frame header with its digest field taken as zero.
-[[nodiscard]] std::uint64_t header_digest_of(const tile_ops& ops,
-                                             std::span<const std::uint8_t, format::kFrameHeaderBytes> header) noexcept;
+[[nodiscard]] std::uint64_t header_digest_of(std::span<const std::uint8_t, format::kFrameHeaderBytes> header) noexcept;
+/// Digest of an index section of `record_bytes` a record.
+[[nodiscard]] std::uint64_t index_digest_of(std::span<const std::uint8_t> index, std::size_t record_bytes) noexcept;
 
 /// Both return the frame's size; `dst` holds at least the bound.
 [[nodiscard]] result<std::uint64_t> encode_coded(const engine& e, tersor::codec c, const tensor_view& src,

@@ -134,11 +134,11 @@ void zero_between(std::uint8_t* frame, std::uint64_t from, std::uint64_t to) {
 }
 
 /// Index digest, header and header digest of a frame whose sections are complete.
-void seal(const tile_ops& ops, format::frame_header& header, const format::frame_layout& layout, std::uint8_t* frame) {
-  header.index_digest = digest_of(ops, {frame + layout.index, layout.index_bytes}, digest_domain::index);
+void seal(format::frame_header& header, const format::frame_layout& layout, std::uint8_t* frame) {
+  header.index_digest = index_digest_of({frame + layout.index, layout.index_bytes}, layout.record_bytes);
   const std::span<std::uint8_t, format::kFrameHeaderBytes> head(frame, format::kFrameHeaderBytes);
   format::write_frame_header(header, head);
-  header.header_digest = header_digest_of(ops, head);
+  header.header_digest = header_digest_of(head);
   format::write_frame_header(header, head);
 }
 
@@ -186,7 +186,7 @@ result<std::uint64_t> encode_coded(const engine& e, codec c, const tensor_view& 
   const std::uint64_t index_end = final_layout->index + final_layout->index_bytes;
   zero_between(dst.data(), index_end, core::align_up(index_end, format::kSectionAlignment));
   zero_between(dst.data(), final_layout->tails_end, final_layout->frame_bytes);
-  seal(*e.ops, header, *final_layout, dst.data());
+  seal(header, *final_layout, dst.data());
   return final_layout->frame_bytes;
 }
 
@@ -213,7 +213,7 @@ result<std::uint64_t> encode_raw(const engine& e, const tensor_view& src, std::s
   const std::uint64_t index_end = layout->index + layout->index_bytes;
   zero_between(dst.data(), index_end, core::align_up(index_end, format::kSectionAlignment));
   zero_between(dst.data(), layout->tails_end, layout->frame_bytes);
-  seal(*e.ops, header, *layout, dst.data());
+  seal(header, *layout, dst.data());
   return layout->frame_bytes;
 }
 

@@ -84,6 +84,12 @@ result<std::uint64_t> encode_checked(const context& ctx, const tensor_view& src,
   return size;
 }
 
+result<histogram> count_checked(const engine& e, dtype type, std::span<const std::byte> data) {
+  if (!is_codable(type)) return fail(errc::unsupported, std::string(to_string(type)) + " has no exponent to code");
+  if (data.size() % value_bytes(type) != 0) return fail(errc::invalid_argument, "bytes are not whole values");
+  return codec_detail::count_all(e, type, as_u8(data));
+}
+
 frame_info info_of(const codec_detail::open_frame& frame) {
   frame_info info;
   info.codec = frame.codec;
@@ -165,12 +171,14 @@ std::uint64_t encode_bound(codec c, dtype type, std::uint64_t n_values) noexcept
 
 result<histogram> count_symbols(dtype type, std::span<const std::byte> data) {
   return guarded([&]() -> result<histogram> {
-    if (!is_codable(type)) return fail(errc::unsupported, std::string(to_string(type)) + " has no exponent to code");
-    if (data.size() % value_bytes(type) != 0) return fail(errc::invalid_argument, "bytes are not whole values");
     TERSOR_TRY(const codec_detail::tile_ops* ops, cpu::choose_backend({}));
     core::thread_pool pool(1);
-    return codec_detail::count_all(engine{.ops = ops, .pool = &pool}, type, as_u8(data));
+    return count_checked(engine{.ops = ops, .pool = &pool}, type, data);
   });
+}
+
+result<histogram> count_symbols(const context& ctx, dtype type, std::span<const std::byte> data) {
+  return guarded([&] { return count_checked(engine_of(ctx), type, data); });
 }
 
 result<std::uint64_t> encode_into(const context& ctx, const tensor_view& src, std::span<std::byte> dst,
@@ -190,8 +198,7 @@ result<std::vector<std::byte>> encode(const context& ctx, const tensor_view& src
 
 result<frame_info> inspect(std::span<const std::byte> frame) {
   return guarded([&]() -> result<frame_info> {
-    TERSOR_TRY(const codec_detail::tile_ops* ops, cpu::choose_backend({}));
-    TERSOR_TRY(const auto opened, codec_detail::open(engine{.ops = ops, .pool = nullptr}, as_u8(frame), false));
+    TERSOR_TRY(const auto opened, codec_detail::open(as_u8(frame), false));
     return info_of(opened);
   });
 }
@@ -199,7 +206,7 @@ result<frame_info> inspect(std::span<const std::byte> frame) {
 result<std::uint64_t> decode_into(const context& ctx, std::span<const std::byte> frame, std::span<std::byte> dst) {
   return guarded([&]() -> result<std::uint64_t> {
     const engine e = engine_of(ctx);
-    TERSOR_TRY(const auto opened, codec_detail::open(e, as_u8(frame), true));
+    TERSOR_TRY(const auto opened, codec_detail::open(as_u8(frame), true));
     if (dst.size() < opened.decoded_bytes) {
       return fail(errc::destination_too_small, "destination has " + std::to_string(dst.size()) + " bytes, the tensor " +
                                                    std::to_string(opened.decoded_bytes));
@@ -212,7 +219,7 @@ result<std::uint64_t> decode_into(const context& ctx, std::span<const std::byte>
 result<tensor> decode(const context& ctx, std::span<const std::byte> frame) {
   return guarded([&]() -> result<tensor> {
     const engine e = engine_of(ctx);
-    TERSOR_TRY(const auto opened, codec_detail::open(e, as_u8(frame), true));
+    TERSOR_TRY(const auto opened, codec_detail::open(as_u8(frame), true));
     frame_info info = info_of(opened);
     tensor out{.type = info.type, .shape = std::move(info.shape), .data = std::vector<std::byte>(opened.decoded_bytes)};
     TERSOR_CHECK(codec_detail::decode_range(e, opened, 0, opened.layout.n_chunks, reinterpret_cast<std::uint8_t*>(out.data.data())));
@@ -224,7 +231,7 @@ result<std::uint64_t> decode_chunks(const context& ctx, std::span<const std::byt
                                     std::uint64_t count, std::span<std::byte> dst) {
   return guarded([&]() -> result<std::uint64_t> {
     const engine e = engine_of(ctx);
-    TERSOR_TRY(const auto opened, codec_detail::open(e, as_u8(frame), false));
+    TERSOR_TRY(const auto opened, codec_detail::open(as_u8(frame), false));
     if (first > opened.layout.n_chunks || count > opened.layout.n_chunks - first) {
       return fail(errc::invalid_argument, "the frame has " + std::to_string(opened.layout.n_chunks) + " chunks");
     }

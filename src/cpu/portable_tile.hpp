@@ -2,7 +2,9 @@
 // Everything has internal linkage, so that a file compiled for a newer instruction set keeps its copies to itself.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
 #include <cstring>
 
 #include "codec/dtype_traits.hpp"
@@ -88,138 +90,170 @@ void count(const std::uint8_t* values, std::uint64_t n_values, std::uint64_t* co
   for (unsigned s = 0; s < 256; ++s) counts[s] += tables[0][s] + tables[1][s] + tables[2][s] + tables[3][s];
 }
 
-/// Appends fields to a bit string, least significant bit first.
+/// Appends fields of up to 32 bits to a bit string, least significant bit first; may write 8 bytes past its end.
 class bit_writer {
  public:
-  explicit bit_writer(std::uint8_t* dst) noexcept : dst_(dst) {}
+  explicit bit_writer(std::uint8_t* dst) noexcept : begin_(dst), dst_(dst) {}
   void put(std::uint32_t field, std::uint32_t width) noexcept {
     bits_ |= static_cast<std::uint64_t>(field) << count_;
+    store_le<std::uint64_t>(dst_, bits_);
     count_ += width;
-    if (count_ >= 32) {
-      store_le<std::uint32_t>(dst_, static_cast<std::uint32_t>(bits_));
-      dst_ += 4;
-      bits_ >>= 32;
-      count_ -= 32;
-    }
+    dst_ += count_ >> 3;
+    bits_ >>= count_ & ~7u;
+    count_ &= 7;
   }
-  void align_to_byte() noexcept { put(0, (8 - count_ % 8) % 8); }
-  /// Flushes, zero-padded to a whole word; returns the end.
-  std::uint8_t* finish() noexcept {
-    if (count_ != 0) put(0, 32 - count_);
-    return dst_;
+  [[nodiscard]] std::uint32_t n_bits() const noexcept {
+    return static_cast<std::uint32_t>(dst_ - begin_) * 8 + count_;
   }
+  void align(std::uint32_t unit) noexcept { put(0, (unit - n_bits() % unit) % unit); }
 
  private:
+  std::uint8_t* begin_;
   std::uint8_t* dst_;
   std::uint64_t bits_ = 0;
   std::uint32_t count_ = 0;
 };
 
-/// Takes fields from a bit string of known length; `overrun` tells whether more was asked for than there is.
+/// Takes fields from a bit string of known length; reads up to 4 bytes past its end.
 class bit_reader {
  public:
   bit_reader(const std::uint8_t* src, std::uint32_t n_words) noexcept : src_(src), n_bits_(n_words * 32) {}
+  [[nodiscard]] bool has(std::uint32_t n_bits) const noexcept { return n_bits <= n_bits_ - at_; }
+  /// `width` up to 24; `has(width)` must hold.
   [[nodiscard]] std::uint32_t take(std::uint32_t width) noexcept {
-    if (n_bits_ - at_ < width) {
-      overrun_ = true;
-      return 0;
-    }
-    std::uint32_t field = 0;
-    for (std::uint32_t i = 0; i < width; ++i, ++at_) field |= ((src_[at_ >> 3] >> (at_ & 7)) & 1u) << i;
+    const std::uint32_t field = (load_le<std::uint32_t>(src_ + (at_ >> 3)) >> (at_ & 7)) & ((1u << width) - 1);
+    at_ += width;
     return field;
   }
   [[nodiscard]] bool align_is_zero() noexcept { return take((8 - at_ % 8) % 8) == 0; }
-  /// True if everything was there, and less than a word of zeros is left.
-  [[nodiscard]] bool ends_exactly() noexcept {
-    if (overrun_ || n_bits_ - at_ >= 32) return false;
-    return take(n_bits_ - at_) == 0;
-  }
+  /// True if less than a word is left, all zeros. The position must be a whole byte.
+  [[nodiscard]] bool ends_exactly() noexcept { return n_bits_ - at_ < 32 && take(n_bits_ - at_) == 0; }
 
  private:
   const std::uint8_t* src_;
   std::uint32_t n_bits_;
   std::uint32_t at_ = 0;
-  bool overrun_ = false;
 };
 
-coded_tile encode(const coding& c, const std::uint8_t* symbols, std::uint8_t* code_plane, std::uint8_t* tail) noexcept {
-  // `places` is the stream of values still without a code; each level codes some and keeps the rest, in lane order.
+/// First value of the eight that are group `g` in lane order.
+constexpr std::uint32_t group_start(std::uint32_t g) noexcept { return value_order(8 * g); }
+
+/// What an encoder still has to code, in lane order.
+struct open_places {
   std::array<std::uint8_t, kTileValues> places;
   std::array<std::uint8_t, kTileValues> escapes;
+  std::uint32_t n = 0;
   std::uint32_t n_escapes = 0;
-  for (std::uint32_t j = 0; j < kTileValues; ++j) {
-    const std::uint8_t symbol = symbols[value_order(j)];
-    places[j] = c.place[symbol];
-    if (places[j] == kNoPlace) escapes[n_escapes++] = symbol;
-  }
-  memset(code_plane, 0, c.plan.code_plane_bytes());
-  bit_writer bits(tail);
-  std::uint32_t n_left = kTileValues;
-  std::uint32_t first_entry = 0;
-  for (std::uint32_t level = 0; level < c.plan.n_levels; ++level) {
-    const std::uint32_t width = c.plan.widths[level];
-    const std::uint32_t go_on = (1u << width) - 1;
-    std::uint32_t n_next = 0;
-    for (std::uint32_t i = 0; i < n_left; ++i) {
-      const bool coded = places[i] < first_entry + go_on;
-      const std::uint32_t code = coded ? places[i] - first_entry : go_on;
-      if (level == 0) {
-        put_field(code_plane, width, i, code);
-      } else {
-        bits.put(code, width);
-      }
-      if (!coded) places[n_next++] = places[i];
+};
+
+// The loops below append without a branch and then count: which values continue is not predictable.
+
+/// Writes the code plane; leaves the values that continue after level 1 in `open`.
+inline void encode_level1(const coding& c, const std::uint8_t* symbols, std::uint8_t* code_plane,
+                          open_places& open) noexcept {
+  const std::uint32_t width = c.plan.widths[0];
+  const std::uint32_t go_on = (1u << width) - 1;
+  for (std::uint32_t g = 0; g < kTileValues / 8; ++g) {
+    const std::uint8_t* group = symbols + group_start(g);
+    std::uint32_t codes = 0;
+    for (std::uint32_t k = 0; k < 8; ++k) {
+      const std::uint8_t place = c.place[group[k]];
+      codes |= std::min<std::uint32_t>(place, go_on) << (width * k);
+      open.places[open.n] = place;
+      open.n += place >= go_on ? 1 : 0;
+      open.escapes[open.n_escapes] = group[k];
+      open.n_escapes += place == kNoPlace ? 1 : 0;
     }
-    n_left = n_next;
-    first_entry += go_on;
+    for (std::uint32_t b = 0; b < width; ++b) code_plane[g * width + b] = static_cast<std::uint8_t>(codes >> (8 * b));
   }
-  bits.align_to_byte();
-  for (std::uint32_t i = 0; i < n_escapes; ++i) bits.put(escapes[i], 8);
-  const auto words = static_cast<std::uint32_t>(bits.finish() - tail) / 4;
-  if (words >= c.plan.raw_words()) return {};
-  return {.words = words, .escapes = n_escapes != 0};
 }
 
-bool decode(const coding& c, const std::uint8_t* code_plane, const std::uint8_t* tail, std::uint32_t words,
-            bool escapes, std::uint8_t* symbols) noexcept {
-  std::array<std::uint16_t, kTileValues> open;  // lane-order places of the values still without a symbol
-  bit_reader bits(tail, words);
-  std::uint32_t n_open = 0;
-  const std::uint32_t w1 = c.plan.widths[0];
-  for (std::uint32_t j = 0; j < kTileValues; ++j) {
-    const std::uint32_t code = get_field(code_plane, w1, j);
-    if (code == (1u << w1) - 1) {
-      open[n_open++] = static_cast<std::uint16_t>(j);
-    } else {
-      symbols[value_order(j)] = c.book.symbols[code];
-    }
-  }
-  std::uint32_t first_entry = (1u << w1) - 1;
+[[maybe_unused]] coded_tile encode(const coding& c, const std::uint8_t* symbols, std::uint8_t* code_plane,
+                                   std::uint8_t* tail) noexcept {
+  open_places open;
+  encode_level1(c, symbols, code_plane, open);
+  bit_writer bits(tail);
+  std::uint32_t first_entry = (1u << c.plan.widths[0]) - 1;
   for (std::uint32_t level = 1; level < c.plan.n_levels; ++level) {
     const std::uint32_t width = c.plan.widths[level];
     const std::uint32_t go_on = (1u << width) - 1;
     std::uint32_t n_next = 0;
+    for (std::uint32_t i = 0; i < open.n; ++i) {
+      const std::uint8_t place = open.places[i];
+      const std::uint32_t code = std::min<std::uint32_t>(place - first_entry, go_on);
+      bits.put(code, width);
+      open.places[n_next] = place;
+      n_next += code == go_on ? 1 : 0;
+    }
+    open.n = n_next;
+    first_entry += go_on;
+  }
+  bits.align(8);
+  for (std::uint32_t i = 0; i < open.n_escapes; ++i) bits.put(open.escapes[i], 8);
+  bits.align(32);
+  const std::uint32_t words = bits.n_bits() / 32;
+  if (words >= c.plan.raw_words()) return {};
+  return {.words = words, .escapes = open.n_escapes != 0};
+}
+
+/// The codebook and one entry more, which a code that continues reads before its symbol is known.
+using entry_symbols = std::array<std::uint8_t, 17>;
+
+/// Fills in the symbols that level 1 knows; notes the other values, in lane order, in `open` and returns their number.
+inline std::uint32_t decode_level1(const coding& c, const entry_symbols& entries, const std::uint8_t* code_plane,
+                                   std::uint8_t* symbols, std::uint16_t* open) noexcept {
+  const std::uint32_t width = c.plan.widths[0];
+  const std::uint32_t go_on = (1u << width) - 1;
+  std::uint32_t n_open = 0;
+  for (std::uint32_t g = 0; g < kTileValues / 8; ++g) {
+    const std::uint32_t start = group_start(g);
+    std::uint32_t codes = 0;
+    for (std::uint32_t b = 0; b < width; ++b) {
+      codes |= static_cast<std::uint32_t>(code_plane[g * width + b]) << (8 * b);
+    }
+    for (std::uint32_t k = 0; k < 8; ++k) {
+      const std::uint32_t code = (codes >> (width * k)) & go_on;
+      symbols[start + k] = entries[code];
+      open[n_open] = static_cast<std::uint16_t>(start + k);
+      n_open += code == go_on ? 1 : 0;
+    }
+  }
+  return n_open;
+}
+
+[[maybe_unused]] bool decode(const coding& c, const std::uint8_t* code_plane, const std::uint8_t* tail,
+                             std::uint32_t words, bool escapes, std::uint8_t* symbols) noexcept {
+  entry_symbols entries = {};
+  memcpy(entries.data(), c.book.symbols.data(), c.book.symbols.size());
+  std::array<std::uint16_t, kTileValues> open;
+  std::uint32_t n_open = decode_level1(c, entries, code_plane, symbols, open.data());
+  bit_reader bits(tail, words);
+  std::uint32_t first_entry = (1u << c.plan.widths[0]) - 1;
+  for (std::uint32_t level = 1; level < c.plan.n_levels; ++level) {
+    const std::uint32_t width = c.plan.widths[level];
+    const std::uint32_t go_on = (1u << width) - 1;
+    if (!bits.has(width * n_open)) return false;
+    std::uint32_t n_next = 0;
     for (std::uint32_t i = 0; i < n_open; ++i) {
+      const std::uint16_t value = open[i];
       const std::uint32_t code = bits.take(width);
-      if (code == go_on) {
-        open[n_next++] = open[i];
-      } else {
-        symbols[value_order(open[i])] = c.book.symbols[first_entry + code];
-      }
+      symbols[value] = entries[first_entry + code];
+      open[n_next] = value;
+      n_next += code == go_on ? 1 : 0;
     }
     n_open = n_next;
     first_entry += go_on;
   }
-  if (!bits.align_is_zero() || (n_open != 0) != escapes) return false;
+  if (!bits.align_is_zero() || (n_open != 0) != escapes || !bits.has(8 * n_open)) return false;
   for (std::uint32_t i = 0; i < n_open; ++i) {
     const std::uint32_t symbol = bits.take(8);
     if ((symbol >> c.plan.symbol_bits) != 0) return false;
-    symbols[value_order(open[i])] = static_cast<std::uint8_t>(symbol);
+    symbols[open[i]] = static_cast<std::uint8_t>(symbol);
   }
   return bits.ends_exactly();
 }
 
-void finish() noexcept {}
+[[maybe_unused]] void finish() noexcept {}
 
 }  // namespace portable
 }  // namespace

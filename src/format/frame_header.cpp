@@ -110,9 +110,9 @@ std::optional<frame_layout> make_layout(const plane_sizes& planes, std::uint64_t
     at = core::align_up(at + *bytes, kSectionAlignment);
     return start;
   };
-  const std::uint64_t record = planes.coded ? kChunkRecordBytes : kRawRecordBytes;
-  layout.index = section(layout.n_chunks, record);
-  layout.index_bytes = fits ? layout.n_chunks * record : 0;
+  layout.record_bytes = planes.coded ? kChunkRecordBytes : kRawRecordBytes;
+  layout.index = section(layout.n_chunks, layout.record_bytes);
+  layout.index_bytes = fits ? layout.n_chunks * layout.record_bytes : 0;
   if (planes.coded) {
     for (std::size_t i = 0; i < layout.byte_planes.size(); ++i) {
       layout.byte_planes[i] = section(i < planes.byte_planes ? layout.n_tiles : 0, kTileValues);

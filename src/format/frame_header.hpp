@@ -59,6 +59,7 @@ struct frame_layout {
   std::uint64_t n_chunks = 0;
   std::uint64_t index = 0;
   std::uint64_t index_bytes = 0;
+  std::uint64_t record_bytes = 0;
   std::array<std::uint64_t, 3> byte_planes = {};
   std::array<std::uint64_t, 2> field_planes = {};
   std::uint64_t code_plane = 0;

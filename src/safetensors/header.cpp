@@ -107,8 +107,8 @@ class counting_iterator {
   return {};
 }
 
-[[nodiscard]] result<header> parse(std::span<const std::byte> json, std::uint64_t data_bytes) {
-  header parsed{.data_bytes = data_bytes};
+[[nodiscard]] result<header> parse(std::span<const std::byte> json, std::optional<std::uint64_t> data_bytes) {
+  header parsed{};
   parsed.json.assign(reinterpret_cast<const char*>(json.data()), json.size());
   const std::string& text = parsed.json;
   if (text.empty() || text.front() != '{') {
@@ -129,7 +129,8 @@ class counting_iterator {
     return std::tie(a.entry.begin, a.entry.end, a.entry.name) <
            std::tie(b.entry.begin, b.entry.end, b.entry.name);
   });
-  TERSOR_CHECK(check_layout(tensors, data_bytes, parsed.data_offset()));
+  parsed.data_bytes = data_bytes.value_or(tensors.empty() ? 0 : tensors.back().entry.end);
+  TERSOR_CHECK(check_layout(tensors, parsed.data_bytes, parsed.data_offset()));
   parsed.metadata = sax.take_metadata();
   parsed.tensors.reserve(tensors.size());
   for (parsed_tensor& tensor : tensors) parsed.tensors.push_back(std::move(tensor.entry));
@@ -159,16 +160,8 @@ class counting_iterator {
   return parse_header(json, file.size() - kLengthBytes - length);
 }
 
-}  // namespace
-
-std::optional<unsigned> dtype_bits(std::string_view dtype) noexcept {
-  for (const dtype_width& known : kDtypes) {
-    if (known.name == dtype) return known.bits;
-  }
-  return std::nullopt;
-}
-
-result<header> parse_header(std::span<const std::byte> json, std::uint64_t data_bytes) {
+[[nodiscard]] result<header> parse_guarded(std::span<const std::byte> json,
+                                           std::optional<std::uint64_t> data_bytes) {
   if (json.size() > kMaxHeaderBytes) {
     return fail_at(errc::malformed, "the header is longer than 100,000,000 bytes", 0);
   }
@@ -179,6 +172,23 @@ result<header> parse_header(std::span<const std::byte> json, std::uint64_t data_
   } catch (const std::exception& e) {
     return fail(errc::internal, std::string("the header could not be parsed: ") + e.what());
   }
+}
+
+}  // namespace
+
+std::optional<unsigned> dtype_bits(std::string_view dtype) noexcept {
+  for (const dtype_width& known : kDtypes) {
+    if (known.name == dtype) return known.bits;
+  }
+  return std::nullopt;
+}
+
+result<header> parse_header(std::span<const std::byte> json, std::uint64_t data_bytes) {
+  return parse_guarded(json, data_bytes);
+}
+
+result<header> parse_header(std::span<const std::byte> json) {
+  return parse_guarded(json, std::nullopt);
 }
 
 result<header> read_header(const input_file& file) {

@@ -49,6 +49,9 @@ struct header {
 /// Unknown keys of a tensor are ignored, as the reference implementation does.
 [[nodiscard]] result<header> parse_header(std::span<const std::byte> json, std::uint64_t data_bytes);
 
+/// The same where the file is not at hand: the data section is taken to end with the last tensor.
+[[nodiscard]] result<header> parse_header(std::span<const std::byte> json);
+
 /// Checks the length field against the file before anything is allocated, then parses.
 [[nodiscard]] result<header> read_header(const input_file& file);
 

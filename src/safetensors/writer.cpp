@@ -8,14 +8,17 @@
 namespace tersor::safetensors {
 namespace {
 
+// The short escapes keep a text that is quoted here within twice its size.
 void append_string(std::string& out, std::string_view text) {
   constexpr std::string_view kHex = "0123456789abcdef";
+  constexpr std::string_view kShort = "\"\\\b\f\n\r\t";
+  constexpr std::string_view kShortNames = "\"\\bfnrt";
   out += '"';
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
+    if (const std::size_t at = kShort.find(c); at != std::string_view::npos) {
       out += '\\';
-      out += c;
+      out += kShortNames[at];
     } else if (byte < 0x20) {
       out += "\\u00";
       out += kHex[byte >> 4U];

@@ -41,6 +41,19 @@ def _nh(halves, keys, columns):
     return high << 32 | low
 
 
+def chain(domain, number, words):
+    h = mix(domain << 56 | number)
+    for w in words:
+        h = mix(w ^ h)
+    return h
+
+
+def records_digest(data, record_bytes, domain=INDEX):
+    """The index digest: the sum of the chains of all records."""
+    return sum(chain(domain, i, struct.unpack_from(f"<{record_bytes // 8}Q", data, i * record_bytes))
+               for i in range(len(data) // record_bytes)) & M64
+
+
 def tile_hash(data, width, domain, number):
     """`data` is at most 1024 * width bytes; the missing ones count as zero."""
     if width not in _KEYS:
@@ -49,7 +62,7 @@ def tile_hash(data, width, domain, number):
     halves = struct.unpack(f"<{256 * width}I", bytes(data).ljust(1024 * width, b"\0"))
     t0 = _nh(halves, keys0, 32 * width)
     t1 = _nh(halves, keys1, 32 * width)
-    return mix(t0 ^ mix(t1 ^ mix(domain << 56 | number)))
+    return chain(domain, number, (t1, t0))
 
 
 def digest(data, width=2, domain=CHUNK, first_tile=0):

@@ -10,6 +10,7 @@ MAGIC = b"\x89TERSOR\n"
 VERSION = 0
 HEADER_BYTES = 128
 RAW_CHUNK = 16384
+MAX_SECTION = 1 << 60
 
 Header = namedtuple("Header", "codec dtype shape values tail_words index_digest header_digest codebook")
 Section = namedtuple("Section", "name offset size tile_bytes")
@@ -27,14 +28,15 @@ def parse_header(data):
     require(head[:8] == MAGIC, "not a Tersor frame", "bad_magic")
     (_, version, codec, dtype, dims, flags, widths, values, tail_words, index_digest,
      header_digest) = struct.unpack("<8sHBBBBHQQQQ", head[:48])
-    computed = digest.digest(head[:40] + bytes(8) + head[48:], domain=digest.FRAME_HEADER)
+    computed = digest.records_digest(head[:40] + bytes(8) + head[48:128], 128, digest.FRAME_HEADER)
     require(computed == header_digest, "header digest differs", "digest_mismatch")
     require(version == VERSION, f"format version {version}", "unsupported_version")
     require(codec < len(codecs.CODECS), f"codec {codec}", "unsupported")
     require(dtype < len(codecs.DTYPES), f"dtype {dtype}", "unsupported")
     name = codecs.CODECS[codec]
     require(name == "raw" or dtype in codecs.CODED, "a coded frame of a dtype without exponent")
-    require(widths == sum(w << 4 * i for i, w in enumerate(codecs.WIDTHS[name])), "level widths", "unsupported")
+    require(widths == sum(w << 4 * i for i, w in enumerate(codecs.WIDTHS[name])), "level widths",
+            "malformed" if name == "raw" else "unsupported")
     require(flags == 0, "flags")
     require(dims <= 8, "more than 8 dimensions")
     shape = struct.unpack("<8Q", head[64:])
@@ -42,6 +44,7 @@ def parse_header(data):
     product = 1
     for d in shape[:dims]:
         product *= d
+        require(product <= digest.M64, "the product of the shape leaves 64 bits", "size_overflow")
     require(product == values, "shape and number of values disagree")
     require(values * codecs.VALUE_BYTES[dtype] <= digest.M64, "the size leaves 64 bits", "size_overflow")
     if name == "raw":
@@ -75,9 +78,9 @@ def layout(h):
     at = HEADER_BYTES
     sections = []
     for name, size, tile_bytes in plan:
+        require(size <= MAX_SECTION, "a section of more than 2^60 bytes", "size_overflow")
         sections.append(Section(name, at, size, tile_bytes))
         at = align(at + size)
-    require(at <= digest.M64, "the frame's size leaves 64 bits", "size_overflow")
     return sections, at
 
 
@@ -116,7 +119,8 @@ class Frame:
         require(len(data) >= self.size, "the frame ends early", "truncated")
         require(not fills or len(data) == self.size, "bytes after the frame")
         index = self.section(0)
-        require(digest.digest(index, domain=digest.INDEX) == self.header.index_digest, "index digest differs",
+        record_bytes = 8 if self.header.codec == "raw" else 24
+        require(digest.records_digest(index, record_bytes) == self.header.index_digest, "index digest differs",
                 "digest_mismatch")
         if self.header.codec == "raw":
             self.records = [Record(d, 0, 0, 0, []) for d, in struct.iter_unpack("<Q", index)]

@@ -1,0 +1,43 @@
+// What the benchmark measures: something that encodes the input to a buffer of its own and decodes it again.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/thread_pool.hpp"
+#include <tersor/codec.hpp>
+
+namespace tersor::bench {
+
+class contender {
+ public:
+  virtual ~contender() = default;
+  [[nodiscard]] virtual std::string name() const = 0;
+  /// Size of the buffer that encode needs for `n_bytes`.
+  [[nodiscard]] virtual std::uint64_t bound(std::uint64_t n_bytes) const = 0;
+  /// Returns the encoded size.
+  [[nodiscard]] virtual result<std::uint64_t> encode(std::span<const std::byte> src,
+                                                     std::span<std::byte> dst) = 0;
+  /// Decodes what the last encode or encode_auto wrote to `encoded`.
+  [[nodiscard]] virtual status decode(std::span<const std::byte> encoded, std::span<std::byte> dst) = 0;
+  [[nodiscard]] virtual bool has_auto() const { return false; }
+  /// Encode with nothing known beforehand.
+  [[nodiscard]] virtual result<std::uint64_t> encode_auto(std::span<const std::byte> src,
+                                                          std::span<std::byte> dst) {
+    return encode(src, dst);
+  }
+};
+
+[[nodiscard]] std::unique_ptr<contender> make_tersor(const context& ctx, codec which, const codebook& book);
+
+/// Names of all peers that this program knows, built in or not.
+[[nodiscard]] std::span<const std::string_view> peer_names() noexcept;
+/// Null if the library was absent when the program was built.
+[[nodiscard]] std::unique_ptr<contender> make_peer(std::string_view name, core::thread_pool& pool);
+
+}  // namespace tersor::bench

@@ -1,0 +1,95 @@
+// The tersor program: understands the command line, then runs one verb.
+#include <algorithm>
+#include <csignal>
+#include <exception>
+#include <string_view>
+
+#include <CLI/CLI.hpp>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "command.hpp"
+#include "output.hpp"
+#include <tersor/program.hpp>
+#include <tersor/version.hpp>
+
+namespace {
+
+using namespace tersor;
+using namespace tersor::cli;
+
+constexpr const char* kExamples =
+    "Examples:\n"
+    "  tersor compress model.safetensors          write model.tersor.safetensors\n"
+    "  tersor compress llama-8b/ -o small/        a whole model directory\n"
+    "  tersor verify small/ --against llama-8b/   compare every byte\n"
+    "  tersor decompress small/ -o back/          the original files again\n"
+    "\n"
+    "Exit codes: 0 ok, 1 the data is wrong, 2 usage error or could not.\n"
+    "'tersor COMMAND --help' explains a command.";
+
+/// A descriptor closed by the parent would be reused by the first file that the program opens, and a message would end up in that
+/// file. Read-only, so that output to it fails as it should.
+void occupy_standard_descriptors() {
+  for (int fd = 0; fd <= 2; ++fd) {
+    if (::fcntl(fd, F_GETFD) == -1) (void)::open("/dev/null", O_RDONLY);
+  }
+}
+
+int usage_error(const CLI::App& program, std::string message, bool json) {
+  std::string command = "tersor";
+  for (const auto* verb = &program; !verb->get_subcommands().empty();) {
+    verb = verb->get_subcommands().front();
+    command += " " + verb->get_name();
+  }
+  std::replace(message.begin(), message.end(), '\n', ' ');
+  return report_error({.code = errc::invalid_argument, .message = fmt::format("{} (see '{} --help')", message, command)},
+                      json);
+}
+
+bool asks_for_json(int argc, char** argv) {
+  return std::any_of(argv, argv + argc, [](const char* arg) { return std::string_view(arg) == "--json"; });
+}
+
+int run(int argc, char** argv) {
+  CLI::App program("Lossless compression of LLM weights and KV caches: smaller safetensors files that come back byte for byte.",
+                   "tersor");
+  program.set_version_flag("--version", fmt::format("tersor {}", kVersion), "print the version");
+  program.get_formatter()->column_width(36);
+  program.footer(kExamples);
+  action chosen;
+  for (const auto add : {add_compress, add_decompress, add_verify, add_inspect, add_analyze, add_calibrate, add_bench,
+                         add_doctor}) {
+    add(program, chosen);
+  }
+  const bool json = asks_for_json(argc, argv);
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    const CLI::App* verb = &program;
+    std::string name = "";
+    while (!verb->get_subcommands().empty()) verb = verb->get_subcommands().front();
+    return print(program.help());
+  } catch (const CLI::CallForVersion& e) {
+    return print(std::string(e.what()) + "\n");
+  } catch (const CLI::ParseError& e) {
+    return usage_error(program, e.what(), json);
+  }
+  if (!chosen) return usage_error(program, argc > 1 ? "a command is missing" : "no command given", json);
+  if (const auto installed = install_signal_cleanup(); !installed) return report_error(installed.error(), json);
+  return chosen();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  occupy_standard_descriptors();
+  // A reader that went away is a failed write with a message, not a silent death.
+  (void)std::signal(SIGPIPE, SIG_IGN);
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& e) {
+    return report_error({.code = errc::internal, .message = e.what()}, asks_for_json(argc, argv));
+  }
+}

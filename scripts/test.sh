@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and runs every test this machine can run in its short form (long forms: scripts/scoreboard.sh).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/setup.sh --test
+jobs=$(nproc)
+
+section() { printf '\n== %s\n' "$*"; }
+
+section "release build"
+cmake --preset release -DTERSOR_BUILD_TESTS=ON -DTERSOR_BUILD_EXAMPLES=ON -DTERSOR_BUILD_BENCH=ON >/dev/null
+cmake --build --preset release -- -j"$jobs"
+
+section "format and lint"
+scripts/lint.sh build/release
+
+section "address and undefined-behaviour sanitizers"
+cmake --preset asan >/dev/null
+cmake --build --preset asan -- -j"$jobs"
+ctest --preset asan -j"$jobs" --output-on-failure
+
+section "thread sanitizer"
+cmake --preset tsan >/dev/null
+cmake --build --preset tsan -- -j"$jobs"
+ctest --preset tsan -j"$jobs" --output-on-failure
+
+section "fuzz targets: committed corpus and a few seconds each"
+scripts/fuzz.sh --short
+
+section "other CPUs under emulation"
+scripts/cross_test.sh aarch64 s390x
+
+section "release tests"
+ctest --preset release -j"$jobs" --output-on-failure

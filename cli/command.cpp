@@ -18,11 +18,12 @@ void add_output_flags(CLI::App& verb, common_flags& flags) {
 void add_threads_flag(CLI::App& verb, common_flags& flags) {
   verb.add_option("-T,--threads", flags.threads, "threads; default: the cores this process may use")
       ->type_name("N")
-      ->check(CLI::Range(1U, 1024U));
+      ->check(CLI::Range(1U, 1024U).description(""));
 }
 
 void add_read_flags(CLI::App& verb, common_flags& flags) {
-  verb.add_flag("--no-mmap", flags.no_mmap, "read with pread: a failing network disk is an error, not a crash");
+  verb.add_flag("--no-mmap", flags.no_mmap,
+                "read with pread: a failing network disk is an error, not a crash");
 }
 
 void add_filter_flags(CLI::App& verb, common_flags& flags) {
@@ -48,8 +49,8 @@ void warn_unmatched(const common_flags& flags, const std::vector<std::string>& n
   if (flags.quiet) return;
   const auto warn = [&](const char* option, const std::vector<std::string>& patterns) {
     for (const std::string& pattern : patterns) {
-      const bool matched =
-          std::any_of(names.begin(), names.end(), [&](const auto& name) { return glob_match(pattern, name); });
+      const bool matched = std::any_of(names.begin(), names.end(),
+                                       [&](const auto& name) { return glob_match(pattern, name); });
       if (!matched) print_warning(fmt::format("{} '{}' matches no tensor", option, pattern));
     }
   };

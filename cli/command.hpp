@@ -39,10 +39,10 @@ struct common_flags {
   std::vector<std::string> exclude = {};
 };
 
-void add_output_flags(CLI::App& verb, common_flags& flags);   ///< --json -q -v
-void add_threads_flag(CLI::App& verb, common_flags& flags);   ///< -T
-void add_read_flags(CLI::App& verb, common_flags& flags);     ///< --no-mmap
-void add_filter_flags(CLI::App& verb, common_flags& flags);   ///< --include --exclude
+void add_output_flags(CLI::App& verb, common_flags& flags);  ///< --json -q -v
+void add_threads_flag(CLI::App& verb, common_flags& flags);  ///< -T
+void add_read_flags(CLI::App& verb, common_flags& flags);    ///< --no-mmap
+void add_filter_flags(CLI::App& verb, common_flags& flags);  ///< --include --exclude
 
 /// The options that the common flags stand for, without progress.
 [[nodiscard]] model_options options_from(const common_flags& flags);

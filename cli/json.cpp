@@ -144,8 +144,10 @@ std::string json_of(const machine_report& machine) {
               {"forced_backend", text(machine.forced)},
               {"backends", json::array()}};
   for (const auto& b : machine.backends) {
-    out["backends"].push_back(
-        {{"name", std::string(b.name)}, {"supported", b.supported}, {"chosen", b.chosen}, {"reason", b.reason}});
+    out["backends"].push_back({{"name", std::string(b.name)},
+                               {"supported", b.supported},
+                               {"chosen", b.chosen},
+                               {"reason", b.reason}});
   }
   out["cuda"] = {{"available", false}, {"reason", "not in this build"}};
   out["cpu"] = machine.cpu;
@@ -158,6 +160,11 @@ std::string json_of(const machine_report& machine) {
   out["libraries"] = json::object();
   for (const auto& [name, version] : machine.libraries) out["libraries"][name] = version;
   return text_of(out);
+}
+
+std::string json_library_version() {
+  return fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
+                     NLOHMANN_JSON_VERSION_PATCH);
 }
 
 }  // namespace tersor::cli

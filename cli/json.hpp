@@ -41,7 +41,8 @@ struct type_summary {
   std::uint64_t n_escape_tiles = 0;
   std::uint64_t n_raw_tiles = 0;
 };
-[[nodiscard]] std::string json_of(const job& what, const model_report& report, const std::vector<type_summary>& types);
+[[nodiscard]] std::string json_of(const job& what, const model_report& report,
+                                  const std::vector<type_summary>& types);
 
 struct calibration_summary {
   std::string destination;
@@ -66,5 +67,7 @@ struct machine_report {
   std::vector<std::pair<std::string, std::string>> libraries;
 };
 [[nodiscard]] std::string json_of(const machine_report& machine);
+
+[[nodiscard]] std::string json_library_version();
 
 }  // namespace tersor::cli

@@ -48,8 +48,8 @@ bool is_control(std::string_view sequence) {
 }
 
 std::size_t display_width(std::string_view text) {
-  return static_cast<std::size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+  return static_cast<std::size_t>(std::count_if(
+      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 }  // namespace
@@ -57,7 +57,8 @@ std::size_t display_width(std::string_view text) {
 int print(std::string_view text) {
   const int reason = write_all(STDOUT_FILENO, text);
   if (reason == 0) return kExitOk;
-  const std::string line = fmt::format("tersor: error: cannot write to standard output: {}\n", std::strerror(reason));
+  const std::string line =
+      fmt::format("tersor: error: cannot write to standard output: {}\n", std::strerror(reason));
   (void)write_all(STDERR_FILENO, line);
   return kExitCouldNot;
 }

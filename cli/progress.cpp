@@ -54,9 +54,11 @@ void progress_line::update(const progress& p) {
   const double share =
       p.total == 0 ? 1.0 : std::clamp(static_cast<double>(p.done) / static_cast<double>(p.total), 0.0, 1.0);
   const double rate = elapsed > 0 ? static_cast<double>(p.done) / elapsed : 0;
-  const std::string eta = rate > 0 ? duration_text(static_cast<double>(p.total - std::min(p.done, p.total)) / rate) : "-";
-  show(fmt::format("{} {} {:3.0f}%  {} / {}  {}/s  ETA {}  {}", verb_, bar(share), share * 100, human_bytes(p.done),
-                   human_bytes(p.total), human_bytes(static_cast<std::uint64_t>(rate)), eta, p.file));
+  const std::string eta =
+      rate > 0 ? duration_text(static_cast<double>(p.total - std::min(p.done, p.total)) / rate) : "-";
+  show(fmt::format("{} {} {:3.0f}%  {} / {}  {}/s  ETA {}  {}", verb_, bar(share), share * 100,
+                   human_bytes(p.done), human_bytes(p.total), human_bytes(static_cast<std::uint64_t>(rate)),
+                   eta, p.file));
 }
 
 void progress_line::show(const std::string& text) {

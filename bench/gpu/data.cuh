@@ -110,7 +110,7 @@ __global__ void __launch_bounds__(256) encode_pattern(const uint4* in, frame_vie
   code.x = x[0].x ^ x[1].x;
   code.y = x[2].y ^ x[3].y;
   reinterpret_cast<Code*>(f.code + static_cast<u64>(tile) * 32 * sizeof(Code))[lane] = code;
-  for (u32 i = lane; i < place.words; i += 32) f.tails[place.first + i] = x[0].x + i;
+  for (u32 i = lane; i < place.words(); i += 32) f.tails[place.first + i] = x[0].x + i;
   if (lane < 6 && warp == 0) f.records[6 * static_cast<u64>(blockIdx.x) + lane] = record;
 }
 

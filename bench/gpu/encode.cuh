@@ -2,9 +2,10 @@
 //
 // Grid: as many CTAs of 8 warps as fit; CTA b takes chunks b, b + grid, ...; warp w encodes tile w of the chunk; a lane
 // owns 8 consecutive values of each sub-block. Each warp builds its tail in shared memory; the CTA places the chunk with
-// one atomicAdd and copies it out one turn later, so that one barrier a chunk is enough and the atomic's time is hidden.
+// one atomicAdd, by one warp in turns, and copies it out one turn later, so that one barrier a chunk is enough and the
+// atomic's time is hidden.
 //
-// Shared: the codec's table | stage[2][8 warps] | boards[2]: sums, lengths and flags of the tiles
+// Shared: the codec's table | stage[2][8 warps] | boards[2]: sums, lengths and flags of the tiles | digest keys
 #pragma once
 
 #include "device.cuh"
@@ -23,7 +24,7 @@ __device__ inline void or_word(u32* p, u32 value) {
 }
 
 __device__ inline void or_bits(u32* words, u32 bit, u32 value) {
-  or_word(words + (bit >> 5), value << (bit & 31));
+  atomicOr(words + (bit >> 5), value << (bit & 31));
   or_word(words + (bit >> 5) + 1, __funnelshift_l(value, 0u, bit));
 }
 
@@ -36,8 +37,8 @@ struct built_tail {
 /// Stores the rest bytes of eight values.
 __device__ inline void store_rest(const frame_view& f, u32 tile, u32 row, u32 lane, uint4 x) {
   uint2 rest;
-  rest.x = blend(__byte_perm(x.x, x.y, 0x7531), __byte_perm(x.x, x.y, 0x6420), 0x80808080u);
-  rest.y = blend(__byte_perm(x.z, x.w, 0x7531), __byte_perm(x.z, x.w, 0x6420), 0x80808080u);
+  rest.x = blend(__byte_perm(x.x, x.y, 0x6420), __byte_perm(x.x, x.y, 0x7531), kMasks.low_seven);
+  rest.y = blend(__byte_perm(x.z, x.w, 0x6420), __byte_perm(x.z, x.w, 0x7531), kMasks.low_seven);
   reinterpret_cast<uint2*>(f.rest + static_cast<u64>(tile) * kTileValues)[32 * row + lane] = rest;
 }
 
@@ -56,7 +57,7 @@ __device__ inline u32 pack_nibbles(u32 x) {
 struct chunk_board {
   tile_sums sums[kWarps];
   u32 info[kWarps];  ///< words | escapes << 8 | raw << 9
-  u64 first;         ///< where the chunk's tail goes
+  u64 first;         ///< where the chunk's tails go
 };
 
 /// The chunk's record, written by one warp: lane i < 6 holds word i.
@@ -83,17 +84,27 @@ __device__ inline void finish_launch(encode_state* state, u64* tail_words) {
   state->done = 0;
 }
 
-template <class Codec, u32 kCtas, digest_kind kDigest>
+template <class Codec, u32 kCtas, digest_kind kDigest, bool kAhead>
 __global__ void __launch_bounds__(256, kCtas)
     encode_kernel(const uint4* in, frame_view f, const typename Codec::table_entry* table_in, const u32* column_keys,
                   encode_state* state, u64* tail_words) {
   __shared__ typename Codec::table_entry table[256];
   __shared__ u32 stage[2][kWarps][Codec::kStageWords];
   __shared__ chunk_board boards[2];
+  __shared__ uint4 keys[64];
   const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   table[threadIdx.x] = table_in[threadIdx.x];
+  reinterpret_cast<u32*>(keys)[threadIdx.x] = column_keys[threadIdx.x];
   __syncthreads();
-  tile_digest<kDigest> digest(column_keys, lane);
+  uint4 next[4];
+  auto load = [&](u32 tile) {
+    const uint4* from = in + static_cast<u64>(tile) * 128 + lane;
+    if (tile < f.tiles) {
+#pragma unroll
+      for (u32 s = 0; s < 4; ++s) next[s] = load_once(from + 32 * s);
+    }
+  };
+  if constexpr (kAhead) load(kChunkTiles * blockIdx.x + warp);
   u32 turn = 0, leader = 0, old_words = 0, old_offset = 0;
   auto copy_out = [&](u32 from) {
     u32* to = f.tails + boards[from].first + old_offset;
@@ -101,21 +112,22 @@ __global__ void __launch_bounds__(256, kCtas)
   };
   for (u32 chunk = blockIdx.x; chunk < f.chunks; chunk += gridDim.x, turn ^= 1, leader = (leader + 1) % kWarps) {
     const u32 tile = kChunkTiles * chunk + warp;
+    if constexpr (!kAhead) load(tile);
+    const uint4 x[4] = {next[0], next[1], next[2], next[3]};
+    if (kAhead && chunk + gridDim.x < f.chunks) load(tile + kChunkTiles * gridDim.x);
     chunk_board& board = boards[turn];
     built_tail built{0, false, false};
-    digest.start();
+    tile_sums sums{0, 0};
     if (tile < f.tiles) {
-      const uint4* from = in + static_cast<u64>(tile) * 128;
-      uint4 x[4];
-#pragma unroll
-      for (u32 s = 0; s < 4; ++s) x[s] = load_once(from + 32 * s + lane);
-      built = Codec::encode_tile(stage[turn][warp], table, x, from, f, tile, lane);
+      tile_digest<kDigest> digest;
+      digest.start(keys, lane);
       digest.template add<0>(x[0]);
       digest.template add<1>(x[1]);
       digest.template add<2>(x[2]);
       digest.template add<3>(x[3]);
+      sums = digest.finish();
+      built = Codec::encode_tile(stage[turn][warp], table, x, in + static_cast<u64>(tile) * 128, f, tile, lane);
     }
-    tile_sums sums = digest.finish();
     if (lane == 0) {
       board.info[warp] = built.words | static_cast<u32>(built.escapes) << 8 | static_cast<u32>(built.raw) << 9;
       if constexpr (kDigest != digest_kind::none) board.sums[warp] = sums;

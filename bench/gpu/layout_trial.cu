@@ -25,10 +25,10 @@ struct variant {
   std::function<void(const job&)> run;
 };
 
-template <class Codec, u32 kCtas, digest_kind kDigest>
+template <class Codec, u32 kCtas, digest_kind kDigest, bool kAhead>
 variant encoder(const std::string& name) {
   return {name, [](const job& j) {
-            constexpr auto kernel = encode_kernel<Codec, kCtas, kDigest>;
+            constexpr auto kernel = encode_kernel<Codec, kCtas, kDigest, kAhead>;
             const u32 grid = std::min(persistent_grid(kernel), j.view.chunks);
             kernel<<<grid, 256, 0, j.stream>>>(j.in, j.view, j.tables.of(Codec{}), j.tables.keys, j.state, j.tail_words);
           }};
@@ -66,17 +66,13 @@ template <class Encoder, class Decoder, class Code>
 codec_set make_set(codec_id codec) {
   using enum digest_kind;
   return {codec,
-          encoder<Encoder, 4, spec>("encode, digest"),
+          encoder<Encoder, 6, spec, false>("encode, digest"),
           decoder<Decoder, 3, spec>("decode, digest"),
-          {encoder<Encoder, 4, none>("encode, no digest, 4 CTAs"), encoder<Encoder, 5, none>("encode, no digest, 5 CTAs"),
-           encoder<Encoder, 6, none>("encode, no digest, 6 CTAs"), encoder<Encoder, 3, spec>("encode, digest, 3 CTAs"),
-           encoder<Encoder, 4, spec>("encode, digest, 4 CTAs"), encoder<Encoder, 5, spec>("encode, digest, 5 CTAs"),
-           encoder<Encoder, 6, spec>("encode, digest, 6 CTAs"), encoder<Encoder, 4, carry>("encode, carrying digest, 4 CTAs"),
-           encoder<Encoder, 5, carry>("encode, carrying digest, 5 CTAs")},
-          {decoder<Decoder, 3, none>("decode, no digest, 3 CTAs"), decoder<Decoder, 4, none>("decode, no digest, 4 CTAs"),
-           decoder<Decoder, 2, spec>("decode, digest, 2 CTAs"), decoder<Decoder, 3, spec>("decode, digest, 3 CTAs"),
-           decoder<Decoder, 4, spec>("decode, digest, 4 CTAs"), decoder<Decoder, 3, carry>("decode, carrying digest, 3 CTAs"),
-           decoder<Decoder, 4, carry>("decode, carrying digest, 4 CTAs")},
+          {encoder<Encoder, 6, none, false>("encode, no digest, 6 CTAs"), encoder<Encoder, 4, none, true>("encode, no digest, 4 CTAs, ahead"),
+           encoder<Encoder, 3, spec, true>("encode, digest, 3 CTAs, ahead"), encoder<Encoder, 4, spec, true>("encode, digest, 4 CTAs, ahead"),
+           encoder<Encoder, 4, spec, false>("encode, digest, 4 CTAs"), encoder<Encoder, 5, spec, false>("encode, digest, 5 CTAs"),
+           encoder<Encoder, 6, spec, false>("encode, digest, 6 CTAs")},
+          {decoder<Decoder, 3, none>("decode, no digest, 3 CTAs"), decoder<Decoder, 3, spec>("decode, digest, 3 CTAs")},
           encode_limit<Code>(),
           decoder<Decoder, 4, none, decode_work::pattern_only>("decode pattern limit")};
 }

@@ -8,7 +8,7 @@
 //
 // Shared tables, indexed by a byte of four 2-bit fields (fields past the end are 0):
 //   groups[byte]  31..24 mask of the fields of the next level | 19..16 their bits | 15..0 selector
-//   fourth[byte]                                               | 20..16 8 x their count | 15..0 selector
+//   fourth[byte]                                               | 21..16 8 x their count | 15..0 selector
 //   selector nibble: field 0..2 -> itself (entry of this level), field 3 -> 4 + number of threes before it
 // so that four exponents are PRMT(level 1, PRMT(level 2, PRMT(level 3, stream 4, sel3), sel2), sel1). Exponents are
 // held rotated right by one: the byte is then the high byte of the BF16 but its sign, and bit 7 the low byte's.
@@ -37,7 +37,7 @@ __device__ inline void fill_tables(rank_tables& t, u32 byte) {
     count += field == 3;
   }
   t.groups[byte] = ((1u << 2 * count) - 1) << 24 | (2 * count) << 16 | selector;
-  t.fourth[byte] = (8 * count & 31) << 16 | selector;
+  t.fourth[byte] = (8 * count) << 16 | selector;
 }
 
 __device__ inline u32 threes(u32 fields) { return fields & (fields >> 1) & 0x55555555u; }
@@ -59,30 +59,66 @@ struct half_streams {
   u32 code, second, third;
 };
 
-/// Where a lane stands in level 4 and in the escapes, for tiles with more than four such values in a lane.
+/// Where a lane stands in level 4 and in the escapes.
 struct slow_cursor {
   const u32* words;
   u32 bit;            ///< next level-4 code
   const u8* escapes;  ///< next escape
 };
 
+/// A lane's level-4 values: the first eight exponents ready, or the place to fetch them from.
+struct deep_values {
+  uint2 ready;
+  slow_cursor at;
+};
+
 /// Exponents of the next `count` (<= 4) level-4 values, one by one.
 __device__ inline u32 slow_fourth(const rank_entries& e, slow_cursor& at, u32 count) {
   u32 codes = bits_at(at.words, at.bit);
-  u32 out = __byte_perm(e.fourth_low, e.fourth_high, nibbles_of_threes(codes));
+  u32 out = select_bytes(e.fourth_low, e.fourth_high, nibbles_of_threes(codes));
   at.bit += 3 * count;
+#pragma unroll 1
   for (u32 i = 0; i < count; ++i) {
     if ((codes >> (3 * i) & 7) == 7) {
-      u32 symbol = *at.escapes++;
+      const u32 symbol = *at.escapes++;
       out |= rotate_symbols(symbol) << (8 * i);
     }
   }
   return out;
 }
 
-template <bool kSlow>
-__device__ inline void decode_half(const rank_tables& tables, const rank_entries& e, half_streams in, u32& fourth,
-                                   slow_cursor& slow, const uint2& rest0, const uint2& rest1, uint4& out0, uint4& out1) {
+/// Counts the tile's escapes and points each lane at its first one; they begin at byte `first` of the tail.
+__device__ inline u32 find_escapes(deep_values& deep, u32 n3, u32 first) {
+  u32 mine = 0;
+#pragma unroll 1
+  for (u32 i = 0; i < n3; i += 8) {
+    // Eight codes, the missing ones cleared; an escape is three ones.
+    const u32 live = keep_low(bits_at(deep.at.words, deep.at.bit + 3 * i), 3 * min(n3 - i, 8u));
+    mine += __popc(live & (live >> 1) & (live >> 2) & 011111111u);
+  }
+  const u32 scan = inclusive_scan(mine);
+  deep.at.escapes = reinterpret_cast<const u8*>(deep.at.words) + first + (scan - mine);
+  return __shfl_sync(kFull, scan, 31);
+}
+
+/// Puts a lane's escapes, whose level-4 exponent is zero, among its ready values.
+__device__ inline void insert_escapes(deep_values& deep, u32 n3) {
+  const u8* next = deep.at.escapes;
+  const u32 live = keep_low(bits_at(deep.at.words, deep.at.bit), 3 * n3);
+#pragma unroll 1
+  for (u32 marks = live & (live >> 1) & (live >> 2) & 011111111u; marks; marks &= marks - 1) {
+    const u32 i = (__ffs(marks) - 1) / 3, exponent = rotate_symbols(*next++) << (8 * (i & 3));
+    (i < 4 ? deep.ready.x : deep.ready.y) |= exponent;
+  }
+}
+
+/// How a half gets its level-4 exponents: four or eight a lane prepared in registers, or fetched group by group.
+enum class deep_path { four, eight, any };
+
+template <deep_path kPath>
+__device__ inline void decode_half(const rank_tables& tables, const rank_entries& e, half_streams in,
+                                   deep_values& deep, const uint2& rest0, const uint2& rest1, uint4& out0, uint4& out1) {
+  uint2& fourth = deep.ready;
   const char* groups = reinterpret_cast<const char*>(tables.groups);
   const char* last = reinterpret_cast<const char*>(tables.fourth);
   u32 q = __funnelshift_l(in.second, in.second, 24);
@@ -93,16 +129,20 @@ __device__ inline void decode_half(const rank_tables& tables, const rank_entries
     u32 a = *reinterpret_cast<const u32*>(groups + index);
     u32 b = *reinterpret_cast<const u32*>(groups + ((q & a) >> 22));
     u32 c = *reinterpret_cast<const u32*>(last + ((r & b) >> 22));
-    u32 level4 = fourth;
-    if constexpr (kSlow) level4 = slow_fourth(e, slow, __popc(threes((r & b) >> 24)));
-    u32 level3 = __byte_perm(e.third, level4, c);
-    u32 level2 = __byte_perm(e.second, level3, b);
-    u32 level1 = __byte_perm(e.first, level2, a);
+    u32 level4 = fourth.x;
+    if constexpr (kPath == deep_path::any) level4 = slow_fourth(e, deep.at, __popc(threes((r & b) >> 24)));
+    u32 level3 = select_bytes(e.third, level4, c);
+    u32 level2 = select_bytes(e.second, level3, b);
+    u32 level1 = select_bytes(e.first, level2, a);
     if (g < 3) {
       q = __funnelshift_r(q, q, a >> 16);
       r = __funnelshift_r(r, r, b >> 16);
     }
-    if constexpr (!kSlow) fourth = __funnelshift_r(fourth, 0u, c >> 16);
+    if constexpr (kPath != deep_path::any) {
+      // A count of four empties the first word: the clamped shift moves the second one in.
+      fourth.x = __funnelshift_rc(fourth.x, kPath == deep_path::eight ? fourth.y : 0u, c >> 16);
+      if constexpr (kPath == deep_path::eight) fourth.y = __funnelshift_rc(fourth.y, 0u, c >> 16);
+    }
     uint2 v = assemble(level1, g == 0 ? rest0.x : g == 1 ? rest0.y : g == 2 ? rest1.x : rest1.y);
     uint4& out = g < 2 ? out0 : out1;
     if (g % 2 == 0) {
@@ -119,54 +159,47 @@ __device__ inline void decode_half(const rank_tables& tables, const rank_entries
 __device__ inline bool decode_tile(const rank_tables& tables, const rank_entries& e, const u32* tail, u32 words,
                                    bool flagged, uint2 code, const uint2 rest[4], uint4 out[4], u32 lane) {
   const u32 n1a = __popc(threes(code.x)), n1 = n1a + __popc(threes(code.y));
-  const u32 scan1 = inclusive_scan(n1, lane), all1 = __shfl_sync(kFull, scan1, 31);
+  const u32 scan1 = inclusive_scan(n1), all1 = __shfl_sync(kFull, scan1, 31);
   const u32 at2 = 2 * (scan1 - n1);
   half_streams a{code.x, keep_low(bits_at(tail, at2), 2 * n1a), 0};
   half_streams b{code.y, keep_low(bits_at(tail, at2 + 2 * n1a), 2 * (n1 - n1a)), 0};
   const u32 n2a = __popc(threes(a.second)), n2 = n2a + __popc(threes(b.second));
-  const u32 scan2 = inclusive_scan(n2, lane), all2 = __shfl_sync(kFull, scan2, 31);
+  const u32 scan2 = inclusive_scan(n2), all2 = __shfl_sync(kFull, scan2, 31);
   const u32 at3 = 2 * (all1 + scan2 - n2);
   a.third = keep_low(bits_at(tail, at3), 2 * n2a);
   b.third = keep_low(bits_at(tail, at3 + 2 * n2a), 2 * (n2 - n2a));
   const u32 n3 = __popc(threes(a.third)) + __popc(threes(b.third));
-  const u32 scan3 = inclusive_scan(n3, lane), all3 = __shfl_sync(kFull, scan3, 31);
+  const u32 scan3 = inclusive_scan(n3), all3 = __shfl_sync(kFull, scan3, 31);
   const u32 at4 = 2 * (all1 + all2) + 3 * (scan3 - n3);
   const u32 end4 = 2 * (all1 + all2) + 3 * all3;
 
-  slow_cursor slow{tail, at4, nullptr};
-  u32 codes = bits_at(tail, at4), escapes = 0;
-  u32 fourth = __byte_perm(e.fourth_low, e.fourth_high, nibbles_of_threes(codes));
-  const bool wide = __any_sync(kFull, n3 > 4);
-  u32 bytes = (end4 + 7) >> 3;
-  // Whether a tile has escapes shows in its level-4 codes: counting them also proves the flag.
-  if (flagged || wide) {
-    u32 n4 = 0;
-    for (u32 i = 0; i < n3; ++i) n4 += (bits_at(tail, at4 + 3 * i) & 7) == 7;
-    u32 scan4 = inclusive_scan(n4, lane);
-    escapes = __shfl_sync(kFull, scan4, 31);
-    if (bytes + escapes > 4 * words) {
+  const u32 codes = bits_at(tail, at4), most = __any_sync(kFull, n3 > 8) ? 32 : __any_sync(kFull, n3 > 4) ? 8 : 4;
+  deep_values deep{{select_bytes(e.fourth_low, e.fourth_high, nibbles_of_threes(codes)), 0}, {tail, at4, nullptr}};
+  u32 bytes = (end4 + 7) >> 3, escapes = 0;
+  if (flagged || most > 4) {
+    if (most > 4) deep.ready.y = select_bytes(e.fourth_low, e.fourth_high, nibbles_of_threes(bits_at(tail, at4 + 12)));
+    escapes = find_escapes(deep, n3, bytes);
+    bytes += escapes;
+    if (bytes > 4 * words) {
 #pragma unroll
       for (u32 s = 0; s < 4; ++s) out[s] = {0, 0, 0, 0};
       return false;
     }
-    slow.escapes = reinterpret_cast<const u8*>(tail) + bytes + (scan4 - n4);
-    const u8* next = slow.escapes;
-    if (!wide) {
-      for (u32 i = 0; i < n3; ++i) {
-        if ((codes >> (3 * i) & 7) == 7) fourth |= rotate_symbols(*next++) << (8 * i);
-      }
-    }
-    bytes += escapes;
+    if (escapes != 0 && most <= 8) insert_escapes(deep, n3);
   } else {
-    u32 live = codes & ((1u << 3 * n3) - 1);
+    // The flag is clear: there must be no escape code.
+    const u32 live = codes & ((1u << 3 * n3) - 1);
     escapes = __any_sync(kFull, live & (live >> 1) & (live >> 2) & 0x249u);
   }
-  if (!wide) {
-    decode_half<false>(tables, e, a, fourth, slow, rest[0], rest[1], out[0], out[1]);
-    decode_half<false>(tables, e, b, fourth, slow, rest[2], rest[3], out[2], out[3]);
+  if (most == 4) {
+    decode_half<deep_path::four>(tables, e, a, deep, rest[0], rest[1], out[0], out[1]);
+    decode_half<deep_path::four>(tables, e, b, deep, rest[2], rest[3], out[2], out[3]);
+  } else if (most == 8) {
+    decode_half<deep_path::eight>(tables, e, a, deep, rest[0], rest[1], out[0], out[1]);
+    decode_half<deep_path::eight>(tables, e, b, deep, rest[2], rest[3], out[2], out[3]);
   } else {
-    decode_half<true>(tables, e, a, fourth, slow, rest[0], rest[1], out[0], out[1]);
-    decode_half<true>(tables, e, b, fourth, slow, rest[2], rest[3], out[2], out[3]);
+    decode_half<deep_path::any>(tables, e, a, deep, rest[0], rest[1], out[0], out[1]);
+    decode_half<deep_path::any>(tables, e, b, deep, rest[2], rest[3], out[2], out[3]);
   }
   bool good = (escapes != 0) == flagged && (bytes + 3) >> 2 == words;
   if (good && bytes != 0) {
@@ -212,9 +245,11 @@ struct rank_decoder {
   static __device__ void fill(tables& t, u32 thread) { fill_tables(t, thread); }
   static __device__ bool decode(const tables& t, const entries& e, const u32* tail, const tile_place& place, uint2 code,
                                 const uint2 rest[4], uint4 out[4], u32 lane) {
-    if (!place.raw) return decode_tile(t, e, tail, place.words, place.escapes, code, rest, out, lane);
+    if (!place.raw()) {
+      return decode_tile(t, e, tail, place.words(), place.escapes(), code, rest, out, lane) && place.words() < kRawWords;
+    }
     decode_raw(tail, code, rest, out, lane);
-    return true;
+    return place.words() == kRawWords && !place.escapes();
   }
 };
 

@@ -49,10 +49,10 @@ __device__ inline u32 encode_eight(const uint2* table, uint4 x, u32& second, u32
     second = __funnelshift_l(entry.x, second, entry.x);
     deep = __funnelshift_l(entry.y, deep, entry.y);
   }
-  u32 f01 = blend(e[1], e[0], 0x00cccc00), f23 = blend(e[3], e[2], 0x00cccc00);
-  u32 f45 = blend(e[5], e[4], 0x00cccc00), f67 = blend(e[7], e[6], 0x00cccc00);
-  u32 low = blend(f23, f01, 0x00f0f000), high = blend(f67, f45, 0x00f0f000);
-  return blend(high, low, 0x00ff0000);
+  u32 f01 = blend(e[1], e[0], kMasks.odd_fields), f23 = blend(e[3], e[2], kMasks.odd_fields);
+  u32 f45 = blend(e[5], e[4], kMasks.odd_fields), f67 = blend(e[7], e[6], kMasks.odd_fields);
+  u32 low = blend(f23, f01, kMasks.odd_pairs), high = blend(f67, f45, kMasks.odd_pairs);
+  return blend(high, low, kMasks.high_byte);
 }
 
 /// Deep nibbles of which value continue after level 3, as the lowest bit of their nibble.
@@ -74,6 +74,7 @@ __device__ inline void place_deep(u32* tail, u32 nibbles, u32 count, u32& at3, u
   at3 += 2 * count;
   if (more) {
     u32 codes = 0, bits = 0;
+#pragma unroll 1
     for (; more; more &= more - 1, bits += 3) codes |= ((nibbles >> (__ffs(more) - 1) & 15) - 3) << bits;
     or_bits(tail, at4, codes);
     at4 += bits;
@@ -83,6 +84,7 @@ __device__ inline void place_deep(u32* tail, u32 nibbles, u32 count, u32& at3, u
 /// Appends the escapes in lane order, one lane's 32 values at a time. Returns how many there are.
 __device__ inline u32 place_escapes(u32* tail, const u16* tile, const uint2* table, u32 lanes, u32 first_byte, u32 lane) {
   u32 count = 0;
+#pragma unroll 1
   for (; lanes; lanes &= lanes - 1) {
     u32 owner = __ffs(lanes) - 1;
     u32 symbol = tile[256 * (lane >> 3) + 8 * owner + (lane & 7)] >> 7 & 0xff;
@@ -127,20 +129,20 @@ __device__ inline uint2 build_raw(u32* tail, const uint4* tile, u32 lane) {
 struct lane_streams {
   u32 code_a, code_b;      ///< level 1, 16 values each
   u32 second_a, second_b;  ///< level 2, first value highest
-  u32 deep;                ///< deep nibbles, first value highest; right while a lane has at most eight
+  u32 deep_a, deep_b;      ///< deep nibbles, first value highest; right while there are at most eight
 };
 
 __device__ inline built_tail build_tail(u32* tail, const lane_streams& in, const uint2* table, const uint4* tile,
                                         u32 lane) {
-  const u32 n1a = __popc(threes_of(in.code_a)), n1b = __popc(threes_of(in.code_b)), n1 = n1a + n1b;
-  const u32 n2 = __popc(threes_of(in.second_a)) + __popc(threes_of(in.second_b));
-  const bool wide = __any_sync(kFull, n2 > 8);
-  u32 nibbles = in_order(in.deep, n2), n3 = __popc(deeper(nibbles));
-  u32 escapes = deep_escapes(nibbles);
+  const u32 n1a = __popc(threes_of(in.code_a)), n1 = n1a + __popc(threes_of(in.code_b));
+  const u32 n2a = __popc(threes_of(in.second_a)), n2b = __popc(threes_of(in.second_b)), n2 = n2a + n2b;
+  const u32 deep_a = in_order(in.deep_a, n2a), deep_b = in_order(in.deep_b, n2b);
+  u32 n3 = __popc(deeper(deep_a) | deeper(deep_b) << 1), escapes = deep_escapes(deep_a) | deep_escapes(deep_b);
+  const bool wide = __any_sync(kFull, max(n2a, n2b) > 8);
   if (wide) {
     n3 = 0;
     escapes = 0;
-#pragma unroll
+#pragma unroll 1
     for (u32 s = 0; s < 4; ++s) {
       u32 second = 0, deep = 0;
       encode_eight(table, tile[32 * s + lane], second, deep);
@@ -150,36 +152,40 @@ __device__ inline built_tail build_tail(u32* tail, const lane_streams& in, const
   }
   // One scan for three counts: a tile whose counts would not fit 11, 11 and 10 bits is raw anyway.
   const u32 counts = n1 | n2 << 11 | n3 << 22;
-  const u32 scan = inclusive_scan(counts, lane), all = __shfl_sync(kFull, scan, 31), mine = scan - counts;
+  const u32 scan = inclusive_scan(counts), all = __shfl_sync(kFull, scan, 31), mine = scan - counts;
   const u32 all1 = all & 0x7ff, all2 = all >> 11 & 0x7ff, all3 = all >> 22;
   const u32 bits = 2 * (all1 + all2) + 3 * all3;
   const bool overflow = __any_sync(kFull, all3 < n3);
   if (overflow || (bits + 31) >> 5 >= kRankRawWords) return {kRankRawWords, false, true};
   const u32 lanes = __ballot_sync(kFull, escapes != 0);
   if (lanes || bits >= 32 * 60) {
+#pragma unroll 1
     for (u32 i = lane + 64; i < kRankRawWords; i += 32) tail[i] = 0;
   }
   __syncwarp();
 
-  const u32 a = n1a ? __brev(in.second_a) >> (32 - 2 * n1a) : 0, b = n1b ? __brev(in.second_b) >> (32 - 2 * n1b) : 0;
+  const u32 a = n1a ? __brev(in.second_a) >> (32 - 2 * n1a) : 0, b = n1 != n1a ? __brev(in.second_b) >> (32 - 2 * (n1 - n1a)) : 0;
   const u32 low = a | __funnelshift_lc(0u, b, 2 * n1a), high = __funnelshift_lc(b, 0u, 2 * n1a);
   const u32 at2 = 2 * (mine & 0x7ff);
   u32* to = tail + (at2 >> 5);
-  or_word(to, low << (at2 & 31));
+  atomicOr(to, low << (at2 & 31));
   or_word(to + 1, __funnelshift_l(low, high, at2));
   or_word(to + 2, __funnelshift_l(high, 0u, at2));
 
   u32 at3 = 2 * (all1 + (mine >> 11 & 0x7ff)), at4 = 2 * (all1 + all2) + 3 * (mine >> 22);
-  if (!wide) {
-    if (n2) place_deep(tail, nibbles, n2, at3, at4);
-  } else {
-#pragma unroll
+  if (wide) {
+#pragma unroll 1
     for (u32 s = 0; s < 4; ++s) {
       u32 second = 0, deep = 0;
       encode_eight(table, tile[32 * s + lane], second, deep);
-      u32 count = __popc(threes_of(second));
+      const u32 count = __popc(threes_of(second));
       place_deep(tail, in_order(deep, count), count, at3, at4);
     }
+  } else if (!__any_sync(kFull, n2 > 8)) {
+    if (n2) place_deep(tail, deep_a | __funnelshift_lc(0u, deep_b, 4 * n2a), n2, at3, at4);
+  } else {
+    place_deep(tail, deep_a, n2a, at3, at4);
+    place_deep(tail, deep_b, n2b, at3, at4);
   }
   u32 bytes = (bits + 7) >> 3;
   if (lanes) {
@@ -198,11 +204,12 @@ struct rank_encoder {
                                            const frame_view& f, u32 tile, u32 lane) {
     tail[lane] = 0;
     tail[lane + 32] = 0;
-    lane_streams streams{0, 0, 0, 0, 0};
+    lane_streams streams{0, 0, 0, 0, 0, 0};
     u32 fields[4];
 #pragma unroll
     for (u32 s = 0; s < 4; ++s) {
-      fields[s] = encode_eight(table, x[s], s < 2 ? streams.second_a : streams.second_b, streams.deep);
+      fields[s] = encode_eight(table, x[s], s < 2 ? streams.second_a : streams.second_b,
+                               s < 2 ? streams.deep_a : streams.deep_b);
       store_rest(f, tile, s, lane, x[s]);
     }
     streams.code_a = __byte_perm(fields[0], fields[1], 0x6521);

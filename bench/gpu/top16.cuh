@@ -25,8 +25,8 @@ __device__ inline u32 fifteens(u32 codes) {
 __device__ inline uint2 exponents_of(const top16_entries& e, u32 codes) {
   const u32 low = codes & 0x77777777u, top = codes >> 3 & 0x11111111u;
   uint2 out;
-  out.x = blend(__byte_perm(e.e2, e.e3, low), __byte_perm(e.e0, e.e1, low), __byte_perm(0xff00, 0, top));
-  out.y = blend(__byte_perm(e.e2, e.e3, low >> 16), __byte_perm(e.e0, e.e1, low >> 16), __byte_perm(0xff00, 0, top >> 16));
+  out.x = blend(select_bytes(e.e2, e.e3, low), select_bytes(e.e0, e.e1, low), select_bytes(0xff00, 0, top));
+  out.y = blend(select_bytes(e.e2, e.e3, low >> 16), select_bytes(e.e0, e.e1, low >> 16), select_bytes(0xff00, 0, top >> 16));
   return out;
 }
 
@@ -50,11 +50,11 @@ struct top16_decoder {
     const u32 codes[4] = {code.x, code.y, code.z, code.w};
     const u8* next = reinterpret_cast<const u8*>(tail);
     u32 all = 0;
-    if (place.escapes) {
+    if (place.escapes()) {
       u32 mine = 0;
 #pragma unroll
       for (u32 s = 0; s < 4; ++s) mine += __popc(fifteens(codes[s]));
-      u32 scan = inclusive_scan(mine, lane);
+      u32 scan = inclusive_scan(mine);
       all = __shfl_sync(kFull, scan, 31);
       next += scan - mine;
     }
@@ -62,14 +62,15 @@ struct top16_decoder {
 #pragma unroll
     for (u32 s = 0; s < 4; ++s) {
       uint2 x;
-      if (place.raw) {
+      if (place.raw()) {
         x.x = rotate_symbols(spread_nibbles(codes[s] & 0xffff) | spread_nibbles(tail[4 * lane + s] & 0xffff) << 4);
         x.y = rotate_symbols(spread_nibbles(codes[s] >> 16) | spread_nibbles(tail[4 * lane + s] >> 16) << 4);
       } else {
         x = exponents_of(e, codes[s]);
         u32 marks = fifteens(codes[s]);
         unflagged |= marks;
-        if (place.escapes) {
+        if (place.escapes()) {
+#pragma unroll 1
           for (; marks; marks &= marks - 1) {
             u32 at = (__ffs(marks) - 1) * 2, symbol = rotate_symbols(*next++);
             if (at < 32) x.x |= symbol << at;
@@ -80,10 +81,10 @@ struct top16_decoder {
       uint2 a = assemble(x.x, rest[s].x), b = assemble(x.y, rest[s].y);
       out[s] = {a.x, a.y, b.x, b.y};
     }
-    if (place.raw) return true;
-    if (!place.escapes) return !__any_sync(kFull, unflagged) && place.words == 0;
+    if (place.raw()) return place.words() == kRawWords && !place.escapes();
+    if (!place.escapes()) return !__any_sync(kFull, unflagged) && place.words() == 0;
     const u32 padding = all & 3 ? tail[all >> 2] >> (8 * (all & 3)) : 0;
-    return all != 0 && (all + 3) >> 2 == place.words && padding == 0;
+    return all != 0 && (all + 3) >> 2 == place.words() && place.words() < kRawWords && padding == 0;
   }
 };
 
@@ -105,9 +106,9 @@ struct top16_encoder {
     for (u32 i = 0; i < 4; ++i) {
       u32 a = *reinterpret_cast<const u32*>(base + (words[i] >> 5 & 0x3fc));
       u32 b = *reinterpret_cast<const u32*>(base + (words[i] >> 21 & 0x3fc));
-      pair[i] = blend(b, a, 0xf0f0f0f0u);
+      pair[i] = blend(b, a, kMasks.odd_nibbles);
     }
-    return blend(blend(pair[3], pair[2], 0xff00ff00u), blend(pair[1], pair[0], 0xff00ff00u), 0xffff0000u);
+    return blend(blend(pair[3], pair[2], kMasks.odd_bytes), blend(pair[1], pair[0], kMasks.odd_bytes), 0xffff0000u);
   }
 
   static __device__ built_tail escapes_of(u32* tail, const u32 codes[4], const uint4* from, u32 lane) {
@@ -115,7 +116,7 @@ struct top16_encoder {
 #pragma unroll
     for (u32 s = 0; s < 4; ++s) mine += __popc(fifteens(codes[s]));
     if (!__any_sync(kFull, mine)) return {0, false, false};
-    const u32 scan = inclusive_scan(mine, lane), all = __shfl_sync(kFull, scan, 31), words = (all + 3) >> 2;
+    const u32 scan = inclusive_scan(mine), all = __shfl_sync(kFull, scan, 31), words = (all + 3) >> 2;
     if (words >= 128) return {128, false, true};
     for (u32 i = lane; i < words; i += 32) tail[i] = 0;
     __syncwarp();

@@ -124,7 +124,7 @@ struct tensor_analysis {
   tersor::dtype type = dtype::bytes;
   std::vector<std::uint64_t> shape;
   std::uint64_t n_values = 0;
-  histogram counts;
+  histogram counts = {};
   double entropy = 0;                       ///< bits a value
   std::array<double, 17> coverage = {};     ///< coverage[k], k = 0..16
   double ideal_ratio = 1;                   ///< value bits / (rest bits + entropy)

@@ -1,5 +1,8 @@
 #include "codec/coding.hpp"
 
+#include <algorithm>
+#include <span>
+
 namespace tersor::codec_detail {
 
 level_plan make_plan(codec c, std::uint32_t symbol_bits) noexcept {
@@ -18,9 +21,14 @@ level_plan make_plan(codec c, std::uint32_t symbol_bits) noexcept {
 }
 
 coding make_coding(const level_plan& plan, const codebook& book) noexcept {
-  coding result{.plan = plan, .book = book};
+  coding result;
+  result.plan = plan;
+  result.book = book;
   result.place.fill(kNoPlace);
   for (std::uint8_t i = 0; i < plan.n_entries; ++i) result.place[book.symbols[i]] = i;
+  const auto used = std::span(book.symbols).first(plan.n_entries);
+  result.first_symbol = std::ranges::min(used);
+  result.last_symbol = std::ranges::max(used);
   return result;
 }
 

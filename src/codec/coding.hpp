@@ -44,6 +44,8 @@ struct coding {
   level_plan plan;
   codebook book;
   std::array<std::uint8_t, 256> place = {};  ///< symbol -> codebook entry, kNoPlace for escapes
+  std::uint8_t first_symbol = 0;             ///< smallest and largest symbol of the codebook
+  std::uint8_t last_symbol = 0;
 };
 
 [[nodiscard]] coding make_coding(const level_plan& plan, const codebook& book) noexcept;

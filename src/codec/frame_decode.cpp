@@ -40,11 +40,13 @@ class first_error {
   const char* message_ = "";
 };
 
-/// True if all planes of a tile are zero where its values past `n_values` would lie.
-bool padding_is_zero(const tile_place<const std::uint8_t>& place, const dtype_planes& planes,
-                     const std::uint8_t* symbols, std::uint8_t padding_symbol, std::uint32_t n_values) {
+/// True if all planes of a tile are zero where its values past `n_values` would lie. The code is looked at, not only the
+/// symbol: an escape can name the symbol that code 0 has.
+bool padding_is_zero(const tile_place<const std::uint8_t>& place, const dtype_planes& planes, std::uint32_t code_width,
+                     const std::uint8_t* symbols, bool raw, std::uint32_t n_values) {
   for (std::uint32_t i = n_values; i < kTileValues; ++i) {
-    if (symbols[i] != padding_symbol) return false;
+    if (get_field(place.code_plane, code_width, lane_order(i)) != 0) return false;
+    if (raw && symbols[i] != 0) return false;
     for (std::size_t b = 0; b < planes.byte_planes; ++b) {
       if (place.rest.bytes[b][i] != 0) return false;
     }
@@ -97,7 +99,7 @@ bool decode_tile(const decode_job& job, std::uint64_t tile, const std::uint8_t* 
     job.ops->join[job.dtype_slot](place.rest, symbols.data(), dst, sums, job.stream);
   } else {
     const auto n = static_cast<std::uint32_t>(left);
-    if (!padding_is_zero(place, *job.planes, symbols.data(), raw ? std::uint8_t{0} : frame.code.book.symbols[0], n)) {
+    if (!padding_is_zero(place, *job.planes, frame.code.plan.widths[0], symbols.data(), raw, n)) {
       return false;
     }
     const std::size_t bytes = n * job.planes->value_bytes;

@@ -29,6 +29,15 @@ struct coded_tile {
   bool escapes = false;
 };
 
+/// What encoding a run of tiles tells and decoding one needs, tile by tile; bit t of the flags belongs to tile t.
+struct tile_run {
+  std::uint32_t n_tiles = 0;  ///< at most kChunkTiles
+  std::uint8_t escapes = 0;
+  std::uint8_t raw = 0;
+  std::array<std::uint8_t, kChunkTiles> words = {};
+  std::array<nh_sums, kChunkTiles> sums = {};
+};
+
 /// All functions work on one full tile of 1,024 values, take any alignment and touch exactly the bytes named here.
 /// `stream` asks for stores that bypass the caches; `finish` orders them before the results are published.
 struct tile_ops {
@@ -52,6 +61,18 @@ struct tile_ops {
   /// Adds the symbol counts of `n_values` values.
   using histogram_fn = void (*)(const std::uint8_t* values, std::uint64_t n_values, std::uint64_t* counts) noexcept;
 
+  /// A run of full tiles that follow each other in all planes, tails and values; each may be raw. They do what the
+  /// single steps do, and may overlap the steps of neighbouring tiles. Optional: null where a backend has no such thing.
+  /// Returns the words of all tails.
+  using encode_run_fn = std::uint32_t (*)(const coding& c, const std::uint8_t* values, const rest_out& rest,
+                                          std::uint8_t* code_plane, std::uint8_t* tails, tile_run& run,
+                                          bool stream) noexcept;
+  /// False if a tail is malformed. May read kTailReadSlack bytes past the last tail.
+  using decode_run_fn = bool (*)(const coding& c, const rest_in& rest, const std::uint8_t* code_plane,
+                                 const std::uint8_t* tails, std::uint8_t* values, tile_run& run, bool stream) noexcept;
+  template <class Fn>
+  using per_codec_and_dtype = std::array<std::array<Fn, kCodedDtypes>, kCodedCodecs>;
+
   std::array<split_fn, kCodedDtypes> split;
   std::array<join_fn, kCodedDtypes> join;
   std::array<encode_fn, kCodedCodecs> encode;
@@ -59,6 +80,8 @@ struct tile_ops {
   std::array<histogram_fn, kCodedDtypes> count;
   nh_fn nh;
   void (*finish)() noexcept;
+  per_codec_and_dtype<encode_run_fn> encode_run = {};
+  per_codec_and_dtype<decode_run_fn> decode_run = {};
 };
 
 /// Raw tiles (spec/codecs.md section 4.2), the same for every backend: too rare to be worth instructions of their own.

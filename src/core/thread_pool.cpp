@@ -11,12 +11,22 @@ namespace tersor::core {
 
 thread_pool::thread_pool(unsigned n_threads) {
   threads_.reserve(n_threads > 0 ? n_threads - 1 : 0);
-  for (unsigned worker = 1; worker < n_threads; ++worker) {
-    threads_.emplace_back([this, worker] { loop(worker); });
+  try {
+    for (unsigned worker = 1; worker < n_threads; ++worker) {
+      threads_.emplace_back([this, worker] { loop(worker); });
+    }
+  } catch (...) {
+    // The destructor does not run for an object that was never made, and a running thread may not be dropped.
+    stop();
+    throw;
   }
 }
 
 thread_pool::~thread_pool() {
+  stop();
+}
+
+void thread_pool::stop() noexcept {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;

@@ -26,6 +26,7 @@ class thread_pool {
 
  private:
   void loop(unsigned worker);
+  void stop() noexcept;
 
   std::mutex turn_;
   std::mutex mutex_;

@@ -1,25 +1,8 @@
 // The backend for x86-64 CPUs with AVX2 and BMI2. BF16 and both codecs are vectors; other dtypes take the portable
 // splits, compiled for AVX2, and this backend's codecs.
-#include <immintrin.h>
-
-#include <algorithm>
-#include <array>
-#include <bit>
-#include <cstring>
-#include <type_traits>
-
-#include "codec/dtype_traits.hpp"
-#include "codec/lanes.hpp"
-#include "codec/tile_ops.hpp"
-#include "core/bytes.hpp"
 #include "cpu/avx2_rank.hpp"
 #include "cpu/avx2_top16.hpp"
 #include "cpu/backends.hpp"
-#include "cpu/target.hpp"
-
-TERSOR_TARGET_BEGIN(TERSOR_TARGET_AVX2)
-#include "cpu/portable_tile.hpp"
-TERSOR_TARGET_END
 
 namespace tersor::cpu {
 

@@ -3,16 +3,21 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
+#include "codec/dtype_traits.hpp"
 #include "codec/lanes.hpp"
 #include "core/bytes.hpp"
 #include "cpu/avx2_values.hpp"
 
 TERSOR_TARGET_BEGIN(TERSOR_TARGET_AVX2)
+#include "cpu/portable_tile.hpp"
+
 namespace {
 namespace avx2 {
 
@@ -73,30 +78,6 @@ inline void with_table_size(const symbol_table& table, Body&& body) noexcept {
 inline void store_lanes(std::uint8_t* symbols, unsigned lane, unsigned first_row, __m256i even, __m256i odd) noexcept {
   store<false>(symbols + 256 * first_row + 8 * lane, _mm256_unpacklo_epi64(even, odd));
   store<false>(symbols + 256 * (first_row + 1) + 8 * lane, _mm256_unpackhi_epi64(even, odd));
-}
-
-/// True if the last `n_bits` % 32 ... bits of a tail are what the format allows: `at` is the first bit after the streams.
-inline bool bits_are_zero(const std::uint8_t* tail, std::uint32_t at) noexcept {
-  return (at & 7) == 0 || (tail[at >> 3] >> (at & 7)) == 0;
-}
-
-/// Reads the escapes' symbols, the last part of a tail of `n_bits` bits, from bit `at` on, into `symbols[places[i]]`;
-/// false unless they fill the tail up to zero padding of less than a word.
-inline bool take_escapes(const coding& c, const std::uint8_t* tail, std::uint32_t at, std::uint32_t n_bits,
-                         const std::uint16_t* places, std::uint32_t n_escapes, std::uint8_t* symbols) noexcept {
-  if (!bits_are_zero(tail, at)) return false;
-  std::uint32_t byte = (at + 7) / 8;
-  const std::uint32_t end = n_bits / 8;
-  if (end - byte < n_escapes || end - byte - n_escapes >= 4) return false;
-  for (std::uint32_t i = 0; i < n_escapes; ++i) {
-    const std::uint8_t symbol = tail[byte++];
-    if ((symbol >> c.plan.symbol_bits) != 0) return false;
-    symbols[places[i]] = symbol;
-  }
-  while (byte < end) {
-    if (tail[byte++] != 0) return false;
-  }
-  return true;
 }
 
 }  // namespace avx2

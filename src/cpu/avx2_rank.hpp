@@ -11,48 +11,72 @@ namespace {
 namespace avx2 {
 
 constexpr unsigned kLanes = 32;
-constexpr std::uint64_t kLowBits = 0x5555555555555555u;
-constexpr unsigned kLevel4First = 9;
-constexpr unsigned kLevel4Escape = 7;
+constexpr unsigned kCodeBytes = 8 * kLanes;  ///< of a tile's code plane
+constexpr std::uint32_t kLevel4First = 9;
+constexpr std::uint32_t kLevel4Escape = 7;
+
+/// One word a lane.
+struct lane_words {
+  alignas(32) std::uint64_t of[kLanes];
+};
 
 /// Bit 2 i is set where field i is 3.
-inline std::uint64_t continuing(std::uint64_t fields) noexcept { return fields & (fields >> 1) & kLowBits; }
+inline __m256i continuing(__m256i fields) noexcept {
+  return _mm256_and_si256(_mm256_and_si256(fields, _mm256_srli_epi64(fields, 1)), _mm256_set1_epi8(0x55));
+}
+
+inline std::uint32_t n_set(std::uint64_t mask) noexcept { return static_cast<std::uint32_t>(std::popcount(mask)); }
 
 /// A bit string that is read in pieces of up to 64 bits.
 class word_reader {
  public:
   word_reader(const std::uint8_t* tail, std::uint32_t n_bits) noexcept : tail_(tail), n_bits_(n_bits) {}
-  [[nodiscard]] std::uint32_t at() const noexcept { return at_; }
-  [[nodiscard]] bool has(std::uint32_t n_bits) const noexcept { return n_bits <= n_bits_ - at_; }
-  /// The next 64 bits of which `width` count; `has(width)` must hold. What lies past the tail's end is read, not used.
-  std::uint64_t take(std::uint32_t width) noexcept {
-    const std::uint8_t* src = tail_ + (at_ >> 3);
-    const std::uint32_t shift = at_ & 7;
-    std::uint64_t bits = load_le<std::uint64_t>(src) >> shift;
-    if (width > 56) bits |= (static_cast<std::uint64_t>(src[8]) << 1) << (63 - shift);
-    at_ += width;
-    return bits;
+  [[nodiscard]] std::uint32_t at() const noexcept { return static_cast<std::uint32_t>(at_); }
+  /// True unless more was taken than there is.
+  [[nodiscard]] bool is_inside() const noexcept { return at_ <= n_bits_; }
+  /// The next 57 bits or more.
+  [[nodiscard]] std::uint64_t peek() const noexcept { return load_le<std::uint64_t>(tail_ + (at_ >> 3)) >> (at_ & 7); }
+  /// The next 64 bits.
+  [[nodiscard]] std::uint64_t peek_word() const noexcept {
+    return peek() | ((static_cast<std::uint64_t>(tail_[(at_ >> 3) + 8]) << 1) << (63 - (at_ & 7)));
   }
+  void skip(std::uint32_t n_bits) noexcept { at_ += n_bits; }
 
  private:
   const std::uint8_t* tail_;
-  std::uint32_t n_bits_;
-  std::uint32_t at_ = 0;
+  std::uint64_t n_bits_;
+  std::uint64_t at_ = 0;
 };
 
-/// Gives every continuing field of `open` its next two-bit code: `codes` gets the fields, zero elsewhere, and `next` the
-/// fields that continue again. False if the tail is too short.
-inline bool decode_level(word_reader& bits, const std::uint64_t* open, std::uint64_t* codes,
-                         std::uint64_t* next) noexcept {
-  for (unsigned l = 0; l < kLanes; ++l) {
-    const std::uint64_t mask = open[l];
-    const auto width = static_cast<std::uint32_t>(2 * std::popcount(mask));
-    if (!bits.has(width)) return false;
-    const std::uint64_t fields = _pdep_u64(bits.take(width), 3 * mask);
-    codes[l] = fields;
-    next[l] = continuing(fields);
+/// Gives every open field its next two-bit code; other fields become zero. `Group` lanes share a read if their codes fit:
+/// choose it so that they usually do. False if the tail is too short, of which at most 40 bytes past its end were read.
+template <unsigned Group>
+inline bool decode_level(word_reader& bits, const lane_words& open, lane_words& codes) noexcept {
+  for (unsigned l = 0; l < kLanes; l += Group) {
+    std::uint32_t n = 0;
+    for (unsigned i = 0; i < Group; ++i) n += n_set(open.of[l + i]);
+    if (n <= 28) [[likely]] {
+      std::uint64_t fields = bits.peek();
+      for (unsigned i = 0; i < Group; ++i) {
+        const std::uint64_t mask = open.of[l + i];
+        codes.of[l + i] = _pdep_u64(fields, 3 * mask);
+        fields >>= 2 * n_set(mask) & 63;
+      }
+      bits.skip(2 * n);
+    } else {
+      for (unsigned i = 0; i < Group; ++i) {
+        const std::uint64_t mask = open.of[l + i];
+        codes.of[l + i] = _pdep_u64(bits.peek_word(), 3 * mask);
+        bits.skip(2 * n_set(mask));
+      }
+    }
+    if (!bits.is_inside()) return false;
   }
   return true;
+}
+
+inline void mark_continuing(const lane_words& codes, lane_words& open) noexcept {
+  for (unsigned l = 0; l < kLanes; l += 4) store<false>(&open.of[l], continuing(load(&codes.of[l])));
 }
 
 /// What levels 1 to 3 say about the symbols of four lanes a step.
@@ -95,130 +119,140 @@ class rank_symbols {
   }
 
  private:
+  /// Every nibble of `deep_index` is below 8, so that its high ones do not disturb the shuffle.
   [[nodiscard]] __m256i low_nibbles(__m256i index, __m256i deep_index) const noexcept {
     const __m256i nibble = _mm256_set1_epi8(0x0f);
     return _mm256_or_si256(_mm256_shuffle_epi8(shallow_, _mm256_and_si256(index, nibble)),
-                           _mm256_shuffle_epi8(deep_, _mm256_and_si256(deep_index, nibble)));
+                           _mm256_shuffle_epi8(deep_, deep_index));
   }
   __m256i shallow_;
   __m256i deep_;
 };
 
-/// Calls `body(lane, field)` for each set bit 2 * field of `open`, in lane order. Lanes are listed first without a branch:
-/// few lanes have such a value, and which ones nothing predicts.
+/// Calls `body(lane, mask)` for each lane that has an open field.
 template <class Body>
-inline void for_each_open(const std::uint64_t* open, Body&& body) noexcept {
-  std::array<std::uint8_t, kLanes + 1> lanes;
-  unsigned n = 0;
-  for (unsigned l = 0; l < kLanes; ++l) {
-    lanes[n] = static_cast<std::uint8_t>(l);
-    n += open[l] != 0 ? 1 : 0;
+inline void for_each_open(const lane_words& open, Body&& body) noexcept {
+  std::uint32_t closed = 0;
+  for (unsigned l = 0; l < kLanes; l += 4) {
+    const __m256i is_zero = _mm256_cmpeq_epi64(load(&open.of[l]), _mm256_setzero_si256());
+    closed |= static_cast<std::uint32_t>(_mm256_movemask_pd(_mm256_castsi256_pd(is_zero))) << l;
   }
-  for (unsigned i = 0; i < n; ++i) {
-    const unsigned l = lanes[i];
-    for (std::uint64_t left = open[l]; left != 0; left &= left - 1) {
-      body(kLanes * l + static_cast<unsigned>(std::countr_zero(left)) / 2);
-    }
+  for (std::uint32_t lanes = ~closed; lanes != 0; lanes &= lanes - 1) {
+    const auto l = static_cast<unsigned>(std::countr_zero(lanes));
+    body(l, open.of[l]);
   }
+}
+
+/// Place in value order of the value whose field starts at the lowest set bit of `mask`.
+inline unsigned first_value(unsigned lane, std::uint64_t mask) noexcept {
+  return value_order(kLanes * lane + static_cast<unsigned>(std::countr_zero(mask)) / 2);
 }
 
 /// Level 4 and the escapes.
 inline bool decode_deepest(const coding& c, word_reader& bits, const std::uint8_t* tail, std::uint32_t n_bits,
-                           const std::uint64_t* open, bool escapes, std::uint8_t* symbols) noexcept {
-  std::uint32_t n_open = 0;
-  for (unsigned l = 0; l < kLanes; ++l) n_open += static_cast<std::uint32_t>(std::popcount(open[l]));
-  if (!bits.has(3 * n_open)) return false;
+                           const lane_words& open, bool escapes, std::uint8_t* symbols) noexcept {
   std::array<std::uint16_t, kTileValues> places;
   std::uint32_t n_escapes = 0;
-  for_each_open(open, [&](unsigned place) {
-    const auto code = static_cast<std::uint32_t>(bits.take(3)) & 7;
-    const auto at = static_cast<std::uint16_t>(value_order(place));
-    if (code == kLevel4Escape) {
-      places[n_escapes++] = at;
-    } else {
-      symbols[at] = c.book.symbols[kLevel4First + code];
+  bool inside = true;
+  for_each_open(open, [&](unsigned lane, std::uint64_t mask) {
+    if (!inside) return;
+    for (; mask != 0; mask &= mask - 1) {
+      const auto code = static_cast<std::uint32_t>(bits.peek()) & 7;
+      const unsigned value = first_value(lane, mask);
+      // The entry after the last is never looked at: an escape's symbol comes later.
+      symbols[value] = c.book.symbols[(kLevel4First + code) & 15];
+      places[n_escapes] = static_cast<std::uint16_t>(value);
+      n_escapes += code == kLevel4Escape ? 1 : 0;
+      bits.skip(3);
     }
+    inside = bits.is_inside();
   });
-  if ((n_escapes != 0) != escapes) return false;
-  return take_escapes(c, tail, bits.at(), n_bits, places.data(), n_escapes, symbols);
+  if (!inside || (n_escapes != 0) != escapes) return false;
+  return portable::take_escapes(c, tail, bits.at(), n_bits, places.data(), n_escapes, symbols);
 }
 
 bool decode_rank(const coding& c, const std::uint8_t* code_plane, const std::uint8_t* tail, std::uint32_t words,
                  bool escapes, std::uint8_t* symbols) noexcept {
-  alignas(32) std::array<std::uint64_t, kLanes> open1;
-  alignas(32) std::array<std::uint64_t, kLanes> codes2;
-  alignas(32) std::array<std::uint64_t, kLanes> open2;
-  alignas(32) std::array<std::uint64_t, kLanes> codes3;
-  alignas(32) std::array<std::uint64_t, kLanes> open3;
+  lane_words open1;
+  lane_words codes2;
+  lane_words open2;
+  lane_words codes3;
+  lane_words open3;
   word_reader bits(tail, words * 32);
-  for (unsigned l = 0; l < kLanes; ++l) open1[l] = continuing(load_le<std::uint64_t>(code_plane + 8 * l));
-  if (!decode_level(bits, open1.data(), codes2.data(), open2.data())) return false;
-  if (!decode_level(bits, open2.data(), codes3.data(), open3.data())) return false;
+  for (unsigned l = 0; l < kLanes; l += 4) store<false>(&open1.of[l], continuing(load(code_plane + 8 * l)));
+  for (unsigned line = 0; line < kCodeBytes; line += 64) {
+    prefetch(code_plane + line, kPrefetchTiles * kCodeBytes);
+  }
+  for (unsigned line = 0; line < words * 4; line += 64) prefetch(tail + line, std::uintptr_t{kPrefetchTiles} * words * 4);
+  if (!decode_level<2>(bits, open1, codes2)) return false;
+  mark_continuing(codes2, open2);
+  if (!decode_level<4>(bits, open2, codes3)) return false;
+  mark_continuing(codes3, open3);
   const rank_symbols tables(c);
   for (unsigned l = 0; l < kLanes; l += 4) {
-    tables.store_symbols(load(code_plane + 8 * l), load(&codes2[l]), load(&codes3[l]), load(&open2[l]), l, symbols);
+    tables.store_symbols(load(code_plane + 8 * l), load(&codes2.of[l]), load(&codes3.of[l]), load(&open2.of[l]), l,
+                         symbols);
   }
-  return decode_deepest(c, bits, tail, words * 32, open3.data(), escapes, symbols);
+  return decode_deepest(c, bits, tail, words * 32, open3, escapes, symbols);
 }
 
 /// Appends up to 64 bits at a time to a bit string; may write 8 bytes past its end.
 class word_writer {
  public:
   explicit word_writer(std::uint8_t* dst) noexcept : begin_(dst), dst_(dst) {}
-  /// `bits` has nothing set above `width`.
+  /// `width` up to 56; `bits` has nothing set above it.
   void put(std::uint64_t bits, std::uint32_t width) noexcept {
-    if (width > 56) {
-      append(bits & 0xffffffffu, 32);
-      bits >>= 32;
-      width -= 32;
-    }
-    append(bits, width);
-  }
-  [[nodiscard]] std::uint32_t n_bits() const noexcept {
-    return static_cast<std::uint32_t>(dst_ - begin_) * 8 + n_pending_;
-  }
-  void align(std::uint32_t unit) noexcept { put(0, (unit - n_bits() % unit) % unit); }
-
- private:
-  void append(std::uint64_t bits, std::uint32_t width) noexcept {
     pending_ |= bits << n_pending_;
     store_le<std::uint64_t>(dst_, pending_);
     n_pending_ += width;
     dst_ += n_pending_ >> 3;
-    // A full word of 64 bits cannot be pending here: at most 7 were left, and 56 came.
-    pending_ >>= n_pending_ & ~7u;
+    pending_ >>= n_pending_ & ~std::uint64_t{7};
     n_pending_ &= 7;
   }
+  /// `width` up to 64.
+  void put_word(std::uint64_t bits, std::uint32_t width) noexcept {
+    const std::uint32_t first = std::min(width, 32u);
+    put(bits & 0xffffffffu, first);
+    put(bits >> 32, width - first);
+  }
+  [[nodiscard]] std::uint32_t n_bits() const noexcept {
+    return static_cast<std::uint32_t>(dst_ - begin_) * 8 + static_cast<std::uint32_t>(n_pending_);
+  }
+  void align(std::uint32_t unit) noexcept { put(0, (unit - n_bits() % unit) % unit); }
+
+ private:
   std::uint8_t* begin_;
   std::uint8_t* dst_;
   std::uint64_t pending_ = 0;
-  std::uint32_t n_pending_ = 0;
+  std::uint64_t n_pending_ = 0;
 };
 
 /// Two bits of each byte, starting at bit `Shift`, of the four sub-blocks of four lanes as one word per lane.
 template <unsigned Shift>
 inline __m256i pack_fields(const __m256i (&rows)[4]) noexcept {
-  const __m256i three = _mm256_set1_epi8(3);
   const __m256i by_pair = _mm256_set1_epi16(0x0401);
   const __m256i by_quad = _mm256_set1_epi32(0x00100001);
   const __m256i by_quad_high = _mm256_set1_epi32(0x10000100);
   __m256i quads[4];
   for (unsigned s = 0; s < 4; ++s) {
-    const __m256i fields = _mm256_and_si256(_mm256_srli_epi16(rows[s], Shift), three);
+    const __m256i fields = _mm256_and_si256(rows[s], _mm256_set1_epi8(3 << Shift));
     quads[s] = _mm256_madd_epi16(_mm256_maddubs_epi16(fields, by_pair), s < 2 ? by_quad : by_quad_high);
   }
   // Each 32-bit half of a lane now holds sub-blocks 0, 2, 1, 3; the shuffle brings both halves of a sub-block together.
-  const __m256i mixed = _mm256_or_si256(_mm256_or_si256(quads[0], quads[2]),
-                                        _mm256_slli_epi32(_mm256_or_si256(quads[1], quads[3]), 16));
+  const __m256i mixed = _mm256_or_si256(_mm256_srli_epi32(_mm256_or_si256(quads[0], quads[2]), Shift),
+                                        _mm256_slli_epi32(_mm256_or_si256(quads[1], quads[3]), 16 - Shift));
   const __m256i order = _mm256_setr_epi8(0, 4, 2, 6, 1, 5, 3, 7, 8, 12, 10, 14, 9, 13, 11, 15,  //
                                          0, 4, 2, 6, 1, 5, 3, 7, 8, 12, 10, 14, 9, 13, 11, 15);
   return _mm256_shuffle_epi8(mixed, order);
 }
 
-/// The codes of levels 1 to 3, one word a lane; fields of values that do not reach a level are anything but 3.
+/// Codes after level 1 and which values take them. Fields of values that do not reach a level are anything but 3.
 struct rank_codes {
-  alignas(32) std::array<std::uint64_t, kLanes> level2;
-  alignas(32) std::array<std::uint64_t, kLanes> level3;
+  lane_words open1;
+  lane_words codes2;
+  lane_words open2;
+  lane_words codes3;
+  lane_words open3;
 };
 
 template <unsigned N>
@@ -228,19 +262,38 @@ inline void code_symbols(const symbol_table& table, const std::uint8_t* symbols,
   for (unsigned l = 0; l < kLanes; l += 4) {
     __m256i rows[4];
     for (unsigned s = 0; s < 4; ++s) rows[s] = table.find<N>(load(symbols + 256 * s + 8 * l));
-    store<false>(code_plane + 8 * l, _mm256_xor_si256(pack_fields<0>(rows), ones));
-    store<false>(&codes.level2[l], _mm256_xor_si256(pack_fields<2>(rows), ones));
-    store<false>(&codes.level3[l], _mm256_xor_si256(pack_fields<4>(rows), ones));
+    const __m256i codes1 = _mm256_xor_si256(pack_fields<0>(rows), ones);
+    const __m256i codes2 = _mm256_xor_si256(pack_fields<2>(rows), ones);
+    const __m256i codes3 = _mm256_xor_si256(pack_fields<4>(rows), ones);
+    prefetch(code_plane + 8 * l, kPrefetchTiles * kCodeBytes);
+    store<false>(code_plane + 8 * l, codes1);
+    store<false>(&codes.open1.of[l], continuing(codes1));
+    store<false>(&codes.codes2.of[l], codes2);
+    store<false>(&codes.open2.of[l], continuing(codes2));
+    store<false>(&codes.codes3.of[l], codes3);
+    store<false>(&codes.open3.of[l], continuing(codes3));
   }
 }
 
-/// Appends the codes of the continuing values of every lane; `next` gets those that continue again.
-inline void encode_level(word_writer& bits, const std::uint64_t* open, const std::uint64_t* codes,
-                         std::uint64_t* next) noexcept {
-  for (unsigned l = 0; l < kLanes; ++l) {
-    const std::uint64_t mask = open[l];
-    bits.put(_pext_u64(codes[l], 3 * mask), static_cast<std::uint32_t>(2 * std::popcount(mask)));
-    next[l] = continuing(codes[l]);
+/// Appends the codes of the open values of every lane; `Group` lanes share a write if their codes fit.
+template <unsigned Group>
+inline void encode_level(word_writer& bits, const lane_words& open, const lane_words& codes) noexcept {
+  for (unsigned l = 0; l < kLanes; l += Group) {
+    std::uint32_t n = 0;
+    for (unsigned i = 0; i < Group; ++i) n += n_set(open.of[l + i]);
+    if (n <= 28) [[likely]] {
+      std::uint64_t fields = 0;
+      for (unsigned i = Group; i-- > 0;) {
+        const std::uint64_t mask = open.of[l + i];
+        fields = (fields << (2 * n_set(mask) & 63)) | _pext_u64(codes.of[l + i], 3 * mask);
+      }
+      bits.put(fields, 2 * n);
+    } else {
+      for (unsigned i = 0; i < Group; ++i) {
+        const std::uint64_t mask = open.of[l + i];
+        bits.put_word(_pext_u64(codes.of[l + i], 3 * mask), 2 * n_set(mask));
+      }
+    }
   }
 }
 
@@ -252,26 +305,23 @@ coded_tile encode_rank(const coding& c, const std::uint8_t* symbols, std::uint8_
   const symbol_table table(c, by_entry);
   rank_codes codes;
   with_table_size(table, [&](auto n) { code_symbols<n()>(table, symbols, code_plane, codes); });
-
-  alignas(32) std::array<std::uint64_t, kLanes> open1;
-  alignas(32) std::array<std::uint64_t, kLanes> open2;
-  alignas(32) std::array<std::uint64_t, kLanes> open3;
-  for (unsigned l = 0; l < kLanes; ++l) open1[l] = continuing(load_le<std::uint64_t>(code_plane + 8 * l));
   word_writer bits(tail);
-  encode_level(bits, open1.data(), codes.level2.data(), open2.data());
-  encode_level(bits, open2.data(), codes.level3.data(), open3.data());
+  encode_level<2>(bits, codes.open1, codes.codes2);
+  encode_level<4>(bits, codes.open2, codes.codes3);
   if (bits.n_bits() >= c.plan.raw_words() * 32) return {};
 
   std::array<std::uint8_t, kTileValues> escapes;
   std::uint32_t n_escapes = 0;
-  for_each_open(open3.data(), [&](unsigned place) {
-    const std::uint8_t symbol = symbols[value_order(place)];
-    const std::uint32_t entry = c.place[symbol];
-    if (entry == kNoPlace) escapes[n_escapes++] = symbol;
-    bits.put(entry == kNoPlace ? kLevel4Escape : entry - kLevel4First, 3);
+  for_each_open(codes.open3, [&](unsigned lane, std::uint64_t mask) {
+    for (; mask != 0; mask &= mask - 1) {
+      const std::uint8_t symbol = symbols[first_value(lane, mask)];
+      const std::uint32_t entry = c.place[symbol];
+      escapes[n_escapes] = symbol;
+      n_escapes += entry == kNoPlace ? 1 : 0;
+      bits.put(std::min(entry - kLevel4First, kLevel4Escape), 3);
+    }
   });
   bits.align(8);
-  if (bits.n_bits() + 8 * n_escapes > c.plan.raw_words() * 32) return {};
   for (std::uint32_t i = 0; i < n_escapes; ++i) bits.put(escapes[i], 8);
   bits.align(32);
   const std::uint32_t words = bits.n_bits() / 32;

@@ -9,17 +9,7 @@ TERSOR_TARGET_BEGIN(TERSOR_TARGET_AVX2)
 namespace {
 namespace avx2 {
 
-/// Calls `body(place)` for each code 15 of a code plane, in lane order.
-template <class Body>
-inline void for_each_escape(const std::uint8_t* code_plane, Body&& body) noexcept {
-  for (unsigned word = 0; word < kTileValues / 16; ++word) {
-    const auto codes = load_le<std::uint64_t>(code_plane + 8 * word);
-    const std::uint64_t pairs = codes & (codes >> 1);
-    for (std::uint64_t left = pairs & (pairs >> 2) & 0x1111111111111111u; left != 0; left &= left - 1) {
-      body(16 * word + static_cast<unsigned>(std::countr_zero(left)) / 4);
-    }
-  }
-}
+constexpr unsigned kCodeBytes16 = 512;  ///< of a tile's code plane
 
 bool decode_top16(const coding& c, const std::uint8_t* code_plane, const std::uint8_t* tail, std::uint32_t words,
                   bool escapes, std::uint8_t* symbols) noexcept {
@@ -27,6 +17,7 @@ bool decode_top16(const coding& c, const std::uint8_t* code_plane, const std::ui
   const __m256i nibble = _mm256_set1_epi8(0x0f);
   __m256i highest = _mm256_setzero_si256();
   for (unsigned l = 0; l < 32; l += 4) {
+    prefetch(code_plane + 16 * l, kPrefetchTiles * kCodeBytes16);
     const __m256i lanes01 = load(code_plane + 16 * l);
     const __m256i lanes23 = load(code_plane + 16 * l + 32);
     const __m256i even = _mm256_permute2x128_si256(lanes01, lanes23, 0x20);
@@ -46,14 +37,14 @@ bool decode_top16(const coding& c, const std::uint8_t* code_plane, const std::ui
   }
   const bool found = _mm256_movemask_epi8(_mm256_cmpeq_epi8(highest, nibble)) != 0;
   if (found != escapes) return false;
-  std::array<std::uint16_t, kTileValues> places;
+  std::array<std::uint16_t, kTileValues> values;
   std::uint32_t n_escapes = 0;
   if (found) {
-    for_each_escape(code_plane, [&](unsigned place) {
-      places[n_escapes++] = static_cast<std::uint16_t>(value_order(place));
+    portable::for_each_escape(code_plane, [&](std::uint32_t value) {
+      values[n_escapes++] = static_cast<std::uint16_t>(value);
     });
   }
-  return take_escapes(c, tail, 0, words * 32, places.data(), n_escapes, symbols);
+  return portable::take_escapes(c, tail, 0, words * 32, values.data(), n_escapes, symbols);
 }
 
 /// Returns whether a code is 15.
@@ -63,6 +54,7 @@ inline bool pack_codes(const symbol_table& table, const std::uint8_t* symbols, s
   const __m256i ones = _mm256_set1_epi8(-1);
   __m256i lowest = ones;
   for (unsigned l = 0; l < 32; l += 4) {
+    prefetch(code_plane + 16 * l, kPrefetchTiles * kCodeBytes16);
     __m256i pairs[4];
     for (unsigned s = 0; s < 4; ++s) {
       const __m256i inverted = table.find<N>(load(symbols + 256 * s + 8 * l));
@@ -92,7 +84,7 @@ coded_tile encode_top16(const coding& c, const std::uint8_t* symbols, std::uint8
   with_table_size(table, [&](auto n) { found = pack_codes<n()>(table, symbols, code_plane); });
   std::uint32_t n_bytes = 0;
   if (found) {
-    for_each_escape(code_plane, [&](unsigned place) { tail[n_bytes++] = symbols[value_order(place)]; });
+    portable::for_each_escape(code_plane, [&](std::uint32_t value) { tail[n_bytes++] = symbols[value]; });
   }
   memset(tail + n_bytes, 0, 4);
   const std::uint32_t words = (n_bytes + 3) / 4;

@@ -3,7 +3,9 @@
 
 #include <immintrin.h>
 
+#include <array>
 #include <cstdint>
+#include <cstring>
 
 #include "codec/tile_ops.hpp"
 #include "cpu/nh_row_keys.hpp"
@@ -18,7 +20,8 @@ using namespace tersor::codec_detail;
 inline __m256i load(const void* src) noexcept { return _mm256_loadu_si256(static_cast<const __m256i*>(src)); }
 inline __m128i load_half(const void* src) noexcept { return _mm_loadu_si128(static_cast<const __m128i*>(src)); }
 
-/// `Stream` needs an address that 32 divides.
+/// `Stream` needs an address that 32 divides, and is worth it only where all of a cache line is written at about the
+/// same time.
 template <bool Stream>
 inline void store(void* dst, __m256i v) noexcept {
   if constexpr (Stream) {
@@ -28,7 +31,27 @@ inline void store(void* dst, __m256i v) noexcept {
   }
 }
 
-inline bool is_aligned(const void* p) noexcept { return reinterpret_cast<std::uintptr_t>(p) % 32 == 0; }
+/// Fetches the line `ahead` bytes after `p`, which may lie outside the buffer. The planes change page every few tiles,
+/// where the hardware's own prefetch stops.
+inline void prefetch(const void* p, std::uintptr_t ahead) noexcept {
+  _mm_prefetch(reinterpret_cast<const char*>(reinterpret_cast<std::uintptr_t>(p) + ahead), _MM_HINT_T0);
+}
+constexpr unsigned kPrefetchTiles = 2;
+
+constexpr std::size_t kLine = 64;
+
+inline std::size_t bytes_past_line(const void* p) noexcept { return reinterpret_cast<std::uintptr_t>(p) % kLine; }
+
+/// Copies to any address past the caches; the line that a tile shares with the next goes through them, and is
+/// fetched ahead, because the stores that follow would wait for it.
+inline void stream_copy(std::uint8_t* dst, const std::uint8_t* src, std::size_t n_bytes) noexcept {
+  const std::size_t head = (kLine - bytes_past_line(dst)) % kLine;
+  const std::size_t end = head + (n_bytes - head) / kLine * kLine;
+  prefetch(dst, kPrefetchTiles * n_bytes);
+  memcpy(dst, src, head);
+  for (std::size_t at = head; at < end; at += 32) store<true>(dst + at, load(src + at));
+  memcpy(dst + end, src + end, n_bytes - end);
+}
 
 /// (a + key) * (b + key) of four 64-bit words.
 inline __m256i nh_products(__m256i words, const std::uint32_t* keys) noexcept {
@@ -109,6 +132,7 @@ void join_bf16_tile(const std::uint8_t* rest, const std::uint8_t* symbols, std::
     __m256i high[kRows];
     for (unsigned s = 0; s < kRows; ++s) {
       const unsigned at = 256 * s + v;
+      if (v % 64 == 0) prefetch(rest + at, kPrefetchTiles * kTileValues);
       low[s] = join_bf16_values(rest + at, symbols + at);
       high[s] = join_bf16_values(rest + at + 16, symbols + at + 16);
       store<Stream>(values + 2 * at, low[s]);
@@ -122,11 +146,11 @@ void join_bf16_tile(const std::uint8_t* rest, const std::uint8_t* symbols, std::
 
 void join_bf16(const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values, nh_sums& sums,
                bool stream) noexcept {
-  if (stream && is_aligned(values)) {
-    join_bf16_tile<true>(rest.bytes[0], symbols, values, sums);
-  } else {
-    join_bf16_tile<false>(rest.bytes[0], symbols, values, sums);
-  }
+  if (!stream) return join_bf16_tile<false>(rest.bytes[0], symbols, values, sums);
+  if (bytes_past_line(values) == 0) return join_bf16_tile<true>(rest.bytes[0], symbols, values, sums);
+  alignas(kLine) std::array<std::uint8_t, 2 * kTileValues> staged;
+  join_bf16_tile<false>(rest.bytes[0], symbols, staged.data(), sums);
+  stream_copy(values, staged.data(), staged.size());
 }
 
 /// Sign-mantissa bytes and exponents of 32 values.
@@ -151,7 +175,6 @@ inline bf16_planes split_bf16_values(__m256i v0, __m256i v1) noexcept {
   return {_mm256_xor_si256(low, differ), _mm256_sub_epi8(_mm256_add_epi8(rotated, rotated), carry)};
 }
 
-template <bool Stream>
 void split_bf16_tile(const std::uint8_t* values, std::uint8_t* rest, std::uint8_t* symbols, nh_sums& sums) noexcept {
   constexpr unsigned kRowWords = nh_row_keys<2>::kRowWords;
   const std::uint32_t* keys0 = kNhRowKeys<2>.words[0].data();
@@ -162,10 +185,11 @@ void split_bf16_tile(const std::uint8_t* values, std::uint8_t* rest, std::uint8_
     __m256i high[kRows];
     for (unsigned s = 0; s < kRows; ++s) {
       const unsigned at = 256 * s + v;
+      prefetch(values + 2 * at, 2 * kPrefetchTiles * kTileValues);
       low[s] = load(values + 2 * at);
       high[s] = load(values + 2 * at + 32);
       const bf16_planes planes = split_bf16_values(low[s], high[s]);
-      store<Stream>(rest + at, planes.rest);
+      store<false>(rest + at, planes.rest);
       store<false>(symbols + at, planes.symbols);
     }
     digest.add_columns(low, keys0 + v / 2, keys1 + v / 2, kRowWords);
@@ -176,11 +200,11 @@ void split_bf16_tile(const std::uint8_t* values, std::uint8_t* rest, std::uint8_
 
 void split_bf16(const std::uint8_t* values, const rest_out& rest, std::uint8_t* symbols, nh_sums& sums,
                 bool stream) noexcept {
-  if (stream && is_aligned(rest.bytes[0])) {
-    split_bf16_tile<true>(values, rest.bytes[0], symbols, sums);
-  } else {
-    split_bf16_tile<false>(values, rest.bytes[0], symbols, sums);
-  }
+  if (!stream) return split_bf16_tile(values, rest.bytes[0], symbols, sums);
+  // Rows are written half a line at a time, so streaming them directly would be slow even where they are aligned.
+  alignas(kLine) std::array<std::uint8_t, kTileValues> staged;
+  split_bf16_tile(values, staged.data(), symbols, sums);
+  stream_copy(rest.bytes[0], staged.data(), staged.size());
 }
 
 void finish() noexcept { _mm_sfence(); }

@@ -1,8 +1,10 @@
 // Symbols and rest planes to values, with the digest on the way. Part of avx512.cpp only.
 #pragma once
 
+#include "codec/dtype_traits.hpp"
 #include "cpu/avx512_nh.hpp"
 
+TERSOR_TARGET_BEGIN(TERSOR_TARGET_AVX512)
 namespace {
 namespace avx512 {
 
@@ -11,7 +13,8 @@ constexpr std::uintptr_t kJoinAhead = 4096;
 
 constexpr words8 kZip = {0, 4, 1, 5, 2, 6, 3, 7};
 
-/// 64 low and 64 high bytes -> 64 16-bit values. Unpacking works within 16 bytes, so the granules are dealt out first.
+/// 64 low and 64 high bytes -> 64 16-bit values. Unpacking works within 16 bytes, so the granules are dealt
+/// out first.
 TERSOR_VEC vec_pair zip(vec low, vec high) noexcept {
   const vec order = load(kZip.data());
   const vec l = _mm512_permutexvar_epi64(order, low);
@@ -27,16 +30,16 @@ TERSOR_VEC vec_pair bf16_bytes(vec symbol, vec rest) noexcept {
 }
 
 template <bool Stream>
-TERSOR_VEC void join_bf16_tile(const std::uint8_t* plane, const std::uint8_t* symbols, std::uint8_t* values,
-                               nh_sums& sums) noexcept {
+TERSOR_VEC void join_tile(bf16_split, const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values,
+                          nh_sums& sums) noexcept {
   nh_state<2> digest;
   for (unsigned g = 0; g < kGroups; ++g) {
     quad a;
     quad b;
     for (unsigned s = 0; s < kRows; ++s) {
       const unsigned at = 256 * s + 64 * g;
-      prefetch(plane + at, kJoinAhead);
-      const vec_pair bytes = bf16_bytes(load(symbols + at), load(plane + at));
+      prefetch(rest.bytes[0] + at, kJoinAhead);
+      const vec_pair bytes = bf16_bytes(load(symbols + at), load(rest.bytes[0] + at));
       const vec_pair out = zip(bytes.low, bytes.high);
       put<Stream>(values + 2 * at, out.low);
       put<Stream>(values + 2 * at + kVec, out.high);
@@ -49,17 +52,9 @@ TERSOR_VEC void join_bf16_tile(const std::uint8_t* plane, const std::uint8_t* sy
   digest.finish(sums);
 }
 
-void join_bf16(const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values, nh_sums& sums,
-               bool stream) noexcept {
-  if (!stream) return join_bf16_tile<false>(rest.bytes[0], symbols, values, sums);
-  if (is_aligned(values)) return join_bf16_tile<true>(rest.bytes[0], symbols, values, sums);
-  alignas(64) std::array<std::uint8_t, 2 * kTileValues> staged;
-  join_bf16_tile<false>(rest.bytes[0], symbols, staged.data(), sums);
-  stream_unaligned(values, staged.data(), staged.size());
-}
-
-void join_f16(const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values, nh_sums& sums,
-              bool /*stream*/) noexcept {
+template <bool Stream>
+TERSOR_VEC void join_tile(f16_split, const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values,
+                          nh_sums& sums) noexcept {
   nh_state<2> digest;
   for (unsigned g = 0; g < kGroups; ++g) {
     quad a;
@@ -68,10 +63,12 @@ void join_f16(const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* va
     const auto signs = unpack1(rest.fields[1] + 32 * g);
     for (unsigned s = 0; s < kRows; ++s) {
       const unsigned at = 256 * s + 64 * g;
+      prefetch(rest.bytes[0] + at, kJoinAhead);
       const vec high = select(splat(3), unpack2(two, s), _mm512_slli_epi16(load(symbols + at), 2));
-      const vec_pair out = zip(load(rest.bytes[0] + at), _mm512_mask_add_epi8(high, signs[s], high, splat(0x80)));
-      store(values + 2 * at, out.low);
-      store(values + 2 * at + kVec, out.high);
+      const vec_pair out =
+          zip(load(rest.bytes[0] + at), _mm512_mask_add_epi8(high, signs[s], high, splat(0x80)));
+      put<Stream>(values + 2 * at, out.low);
+      put<Stream>(values + 2 * at + kVec, out.high);
       a.v[s] = out.low;
       b.v[s] = out.high;
     }
@@ -96,17 +93,19 @@ TERSOR_VEC quad zip4(const quad& in) noexcept {
            _mm512_permutexvar_epi8(order, v.v[2]), _mm512_permutexvar_epi8(order, v.v[3])}};
 }
 
-void join_f32(const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values, nh_sums& sums,
-              bool /*stream*/) noexcept {
+template <bool Stream>
+TERSOR_VEC void join_tile(f32_split, const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values,
+                          nh_sums& sums) noexcept {
   nh_state<4> digest;
   for (unsigned g = 0; g < kGroups; ++g) {
     quad rows[4];
     for (unsigned s = 0; s < kRows; ++s) {
       const unsigned at = 256 * s + 64 * g;
+      for (unsigned i = 0; i < 3; ++i) prefetch(rest.bytes[i] + at, kJoinAhead);
       const vec_pair top = bf16_bytes(load(symbols + at), load(rest.bytes[2] + at));
       const quad out = zip4({{load(rest.bytes[0] + at), load(rest.bytes[1] + at), top.low, top.high}});
       for (unsigned i = 0; i < 4; ++i) {
-        store(values + 4 * at + kVec * i, out.v[i]);
+        put<Stream>(values + 4 * at + kVec * i, out.v[i]);
         rows[i].v[s] = out.v[i];
       }
     }
@@ -115,25 +114,28 @@ void join_f32(const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* va
   digest.finish(sums);
 }
 
-void join_e4m3(const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values, nh_sums& sums,
-               bool /*stream*/) noexcept {
+template <bool Stream>
+TERSOR_VEC void join_tile(e4m3_split, const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values,
+                          nh_sums& sums) noexcept {
   nh_state<1> digest;
   for (unsigned g = 0; g < kGroups; ++g) {
     const quad four = unpack4(rest.fields[0] + 128 * g);
     quad out;
     for (unsigned s = 0; s < kRows; ++s) {
       const unsigned at = 256 * s + 64 * g;
-      const vec sign_symbol = select(splat(0x80), _mm512_slli_epi16(four.v[s], 4), _mm512_slli_epi16(load(symbols + at), 3));
+      const vec sign_symbol =
+          select(splat(0x80), _mm512_slli_epi16(four.v[s], 4), _mm512_slli_epi16(load(symbols + at), 3));
       out.v[s] = select(splat(7), four.v[s], sign_symbol);
-      store(values + at, out.v[s]);
+      put<Stream>(values + at, out.v[s]);
     }
     digest.add(out, 64 * g);
   }
   digest.finish(sums);
 }
 
-void join_e5m2(const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values, nh_sums& sums,
-               bool /*stream*/) noexcept {
+template <bool Stream>
+TERSOR_VEC void join_tile(e5m2_split, const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values,
+                          nh_sums& sums) noexcept {
   nh_state<1> digest;
   for (unsigned g = 0; g < kGroups; ++g) {
     const vec two = load(rest.fields[0] + 64 * g);
@@ -143,12 +145,23 @@ void join_e5m2(const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* v
       const unsigned at = 256 * s + 64 * g;
       const vec low = select(splat(3), unpack2(two, s), _mm512_slli_epi16(load(symbols + at), 2));
       out.v[s] = _mm512_mask_add_epi8(low, signs[s], low, splat(0x80));
-      store(values + at, out.v[s]);
+      put<Stream>(values + at, out.v[s]);
     }
     digest.add(out, 64 * g);
   }
   digest.finish(sums);
 }
 
+template <class Split>
+void join(const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values, nh_sums& sums,
+          bool stream) noexcept {
+  if (!stream) return join_tile<false>(Split{}, rest, symbols, values, sums);
+  if (is_aligned(values)) return join_tile<true>(Split{}, rest, symbols, values, sums);
+  alignas(64) std::array<std::uint8_t, Split::kValueBytes * kTileValues> staged;
+  join_tile<false>(Split{}, rest, symbols, staged.data(), sums);
+  stream_unaligned(values, staged.data(), staged.size());
+}
+
 }  // namespace avx512
 }  // namespace
+TERSOR_TARGET_END

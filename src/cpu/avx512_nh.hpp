@@ -2,29 +2,11 @@
 #pragma once
 
 #include "cpu/avx512_vec.hpp"
+#include "cpu/nh_row_keys.hpp"
 
+TERSOR_TARGET_BEGIN(TERSOR_TARGET_AVX512)
 namespace {
 namespace avx512 {
-
-/// keys[n][i] is added to the i-th 32-bit word of a tile of `256 W` words: column key and row key in one.
-template <unsigned W>
-struct nh_tile_keys {
-  alignas(64) std::array<std::array<std::uint32_t, 256 * W>, kNhSums> keys = {};
-};
-
-template <unsigned W>
-consteval nh_tile_keys<W> make_tile_keys() {
-  nh_tile_keys<W> table;
-  for (unsigned n = 0; n < kNhSums; ++n) {
-    for (unsigned i = 0; i < 256 * W; ++i) {
-      table.keys[n][i] = kNhKeys.columns[n][i % (64 * W)] + kNhKeys.rows[n][i / (64 * W)];
-    }
-  }
-  return table;
-}
-
-template <unsigned W>
-constexpr nh_tile_keys<W> kTileKeys = make_tile_keys<W>();
 
 /// The sums of a tile of W-byte values, fed with 8 columns at a time.
 template <unsigned W>
@@ -32,11 +14,15 @@ class nh_state {
  public:
   static constexpr unsigned kRowBytes = 256 * W;
 
+  // Written out, as the compiler's own constructor would be of the baseline target.
+  TERSOR_VEC nh_state() noexcept : folded_{_mm512_setzero_si512(), _mm512_setzero_si512()} {}
+
   /// The four rows of the 8 columns that begin at byte `at` of a row.
   TERSOR_VEC void add(const quad& rows, unsigned at) noexcept {
     for (unsigned n = 0; n < kNhSums; ++n) {
       vec column = product(rows.v[0], n, at);
-      for (unsigned s = 1; s < kRows; ++s) column = _mm512_add_epi64(column, product(rows.v[s], n, s * kRowBytes + at));
+      for (unsigned s = 1; s < kRows; ++s)
+        column = _mm512_add_epi64(column, product(rows.v[s], n, s * kRowBytes + at));
       folded_[n] = _mm512_add_epi32(folded_[n], column);
     }
   }
@@ -52,11 +38,11 @@ class nh_state {
 
  private:
   TERSOR_VEC static vec product(vec row, unsigned n, unsigned at) noexcept {
-    const vec keyed = _mm512_add_epi32(row, _mm512_load_si512(kTileKeys<W>.keys[n].data() + at / 4));
+    const vec keyed = _mm512_add_epi32(row, _mm512_load_si512(kNhRowKeys<W>.words[n].data() + at / 4));
     return _mm512_mul_epu32(keyed, _mm512_srli_epi64(keyed, 32));
   }
 
-  vec folded_[kNhSums] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+  vec folded_[kNhSums];
 };
 
 template <unsigned W>
@@ -64,7 +50,9 @@ void nh_tile(const std::uint8_t* tile, nh_sums& sums) noexcept {
   constexpr unsigned kRow = nh_state<W>::kRowBytes;
   nh_state<W> state;
   for (unsigned at = 0; at < kRow; at += kVec) {
-    state.add({{load(tile + at), load(tile + kRow + at), load(tile + 2 * kRow + at), load(tile + 3 * kRow + at)}}, at);
+    state.add(
+        {{load(tile + at), load(tile + kRow + at), load(tile + 2 * kRow + at), load(tile + 3 * kRow + at)}},
+        at);
   }
   state.finish(sums);
 }
@@ -77,3 +65,4 @@ void nh(const std::uint8_t* tile, std::uint32_t value_bytes, nh_sums& sums) noex
 
 }  // namespace avx512
 }  // namespace
+TERSOR_TARGET_END

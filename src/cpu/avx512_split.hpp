@@ -1,8 +1,10 @@
 // Values to symbols and rest planes, with the digest on the way. Part of avx512.cpp only.
 #pragma once
 
+#include "codec/dtype_traits.hpp"
 #include "cpu/avx512_nh.hpp"
 
+TERSOR_TARGET_BEGIN(TERSOR_TARGET_AVX512)
 namespace {
 namespace avx512 {
 
@@ -14,7 +16,8 @@ constexpr bytes64 kOddBytes = make_bytes([](unsigned i) { return 2 * i + 1; });
 
 /// Low and high bytes of 64 16-bit values.
 TERSOR_VEC vec_pair unzip(vec a, vec b) noexcept {
-  return {_mm512_permutex2var_epi8(a, load(kEvenBytes.data()), b), _mm512_permutex2var_epi8(a, load(kOddBytes.data()), b)};
+  return {_mm512_permutex2var_epi8(a, load(kEvenBytes.data()), b),
+          _mm512_permutex2var_epi8(a, load(kOddBytes.data()), b)};
 }
 
 struct bf16_parts {
@@ -24,12 +27,13 @@ struct bf16_parts {
   TERSOR_VEC explicit bf16_parts(const vec_pair& bytes) noexcept
       : rest(select(splat(0x7f), bytes.low, bytes.high)),
         // symbol = high << 1 | low >> 7; the shift by 16-bit lanes soils bits that the mask drops.
-        symbol(select(splat(0x01), _mm512_srli_epi16(bytes.low, 7), _mm512_add_epi8(bytes.high, bytes.high))) {}
+        symbol(
+            select(splat(0x01), _mm512_srli_epi16(bytes.low, 7), _mm512_add_epi8(bytes.high, bytes.high))) {}
 };
 
 template <bool Stream>
-TERSOR_VEC void split_bf16_tile(const std::uint8_t* values, std::uint8_t* plane, std::uint8_t* symbols,
-                                nh_sums& sums) noexcept {
+TERSOR_VEC void split_tile(bf16_split, const std::uint8_t* values, const rest_out& rest,
+                           std::uint8_t* symbols, nh_sums& sums) noexcept {
   nh_state<2> digest;
   for (unsigned g = 0; g < kGroups; ++g) {
     quad a;
@@ -41,7 +45,7 @@ TERSOR_VEC void split_bf16_tile(const std::uint8_t* values, std::uint8_t* plane,
       a.v[s] = load(at);
       b.v[s] = load(at + kVec);
       const bf16_parts parts(unzip(a.v[s], b.v[s]));
-      put<Stream>(plane + 256 * s + 64 * g, parts.rest);
+      put<Stream>(rest.bytes[0] + 256 * s + 64 * g, parts.rest);
       store(symbols + 256 * s + 64 * g, parts.symbol);
     }
     digest.add(a, 128 * g);
@@ -50,17 +54,9 @@ TERSOR_VEC void split_bf16_tile(const std::uint8_t* values, std::uint8_t* plane,
   digest.finish(sums);
 }
 
-void split_bf16(const std::uint8_t* values, const rest_out& rest, std::uint8_t* symbols, nh_sums& sums,
-                bool stream) noexcept {
-  if (!stream) return split_bf16_tile<false>(values, rest.bytes[0], symbols, sums);
-  if (is_aligned(rest.bytes[0])) return split_bf16_tile<true>(values, rest.bytes[0], symbols, sums);
-  alignas(64) std::array<std::uint8_t, kTileValues> staged;
-  split_bf16_tile<false>(values, staged.data(), symbols, sums);
-  stream_unaligned(rest.bytes[0], staged.data(), staged.size());
-}
-
-void split_f16(const std::uint8_t* values, const rest_out& rest, std::uint8_t* symbols, nh_sums& sums,
-               bool /*stream*/) noexcept {
+template <bool Stream>
+TERSOR_VEC void split_tile(f16_split, const std::uint8_t* values, const rest_out& rest, std::uint8_t* symbols,
+                           nh_sums& sums) noexcept {
   nh_state<2> digest;
   for (unsigned g = 0; g < kGroups; ++g) {
     quad a;
@@ -69,17 +65,19 @@ void split_f16(const std::uint8_t* values, const rest_out& rest, std::uint8_t* s
     std::array<std::uint64_t, 4> signs;
     for (unsigned s = 0; s < kRows; ++s) {
       const std::uint8_t* at = values + 512 * s + 128 * g;
+      prefetch(at, kSplitAhead);
+      prefetch(at, kSplitAhead + kVec);
       a.v[s] = load(at);
       b.v[s] = load(at + kVec);
       const vec_pair bytes = unzip(a.v[s], b.v[s]);
-      store(rest.bytes[0] + 256 * s + 64 * g, bytes.low);
+      put<Stream>(rest.bytes[0] + 256 * s + 64 * g, bytes.low);
       store(symbols + 256 * s + 64 * g, _mm512_and_si512(_mm512_srli_epi16(bytes.high, 2), splat(0x1f)));
       two.v[s] = _mm512_and_si512(bytes.high, splat(3));
       signs[s] = _mm512_movepi8_mask(bytes.high);
     }
     digest.add(a, 128 * g);
     digest.add(b, 128 * g + kVec);
-    store(rest.fields[0] + 64 * g, pack2(two));
+    put<Stream>(rest.fields[0] + 64 * g, pack2(two));
     pack1(signs, rest.fields[1] + 32 * g);
   }
   digest.finish(sums);
@@ -100,24 +98,27 @@ TERSOR_VEC quad unzip4(const quad& in) noexcept {
            _mm512_shuffle_i64x2(high01, high23, 0x88), _mm512_shuffle_i64x2(high01, high23, 0xDD)}};
 }
 
-void split_f32(const std::uint8_t* values, const rest_out& rest, std::uint8_t* symbols, nh_sums& sums,
-               bool /*stream*/) noexcept {
+template <bool Stream>
+TERSOR_VEC void split_tile(f32_split, const std::uint8_t* values, const rest_out& rest, std::uint8_t* symbols,
+                           nh_sums& sums) noexcept {
   nh_state<4> digest;
   for (unsigned g = 0; g < kGroups; ++g) {
     quad rows[4];
     for (unsigned s = 0; s < kRows; ++s) {
       quad in;
       for (unsigned i = 0; i < 4; ++i) {
-        in.v[i] = load(values + 1024 * s + 256 * g + kVec * i);
+        const std::uint8_t* at = values + 1024 * s + 256 * g + kVec * i;
+        prefetch(at, kSplitAhead);
+        in.v[i] = load(at);
         rows[i].v[s] = in.v[i];
       }
       const quad bytes = unzip4(in);
       // The two high bytes of a value are a BF16 value.
       const bf16_parts top({bytes.v[2], bytes.v[3]});
       const unsigned at = 256 * s + 64 * g;
-      store(rest.bytes[0] + at, bytes.v[0]);
-      store(rest.bytes[1] + at, bytes.v[1]);
-      store(rest.bytes[2] + at, top.rest);
+      put<Stream>(rest.bytes[0] + at, bytes.v[0]);
+      put<Stream>(rest.bytes[1] + at, bytes.v[1]);
+      put<Stream>(rest.bytes[2] + at, top.rest);
       store(symbols + at, top.symbol);
     }
     for (unsigned i = 0; i < 4; ++i) digest.add(rows[i], 256 * g + kVec * i);
@@ -125,13 +126,15 @@ void split_f32(const std::uint8_t* values, const rest_out& rest, std::uint8_t* s
   digest.finish(sums);
 }
 
-void split_e4m3(const std::uint8_t* values, const rest_out& rest, std::uint8_t* symbols, nh_sums& sums,
-                bool /*stream*/) noexcept {
+template <bool Stream>
+TERSOR_VEC void split_tile(e4m3_split, const std::uint8_t* values, const rest_out& rest,
+                           std::uint8_t* symbols, nh_sums& sums) noexcept {
   nh_state<1> digest;
   for (unsigned g = 0; g < kGroups; ++g) {
     quad in;
     quad four;
     for (unsigned s = 0; s < kRows; ++s) {
+      prefetch(values + 256 * s + 64 * g, kSplitAhead);
       in.v[s] = load(values + 256 * s + 64 * g);
       store(symbols + 256 * s + 64 * g, _mm512_and_si512(_mm512_srli_epi16(in.v[s], 3), splat(0xf)));
       const vec sign = _mm512_and_si512(_mm512_srli_epi16(in.v[s], 4), splat(8));
@@ -139,31 +142,73 @@ void split_e4m3(const std::uint8_t* values, const rest_out& rest, std::uint8_t* 
     }
     digest.add(in, 64 * g);
     const vec_pair plane = pack4(four);
-    store(rest.fields[0] + 128 * g, plane.low);
-    store(rest.fields[0] + 128 * g + kVec, plane.high);
+    put<Stream>(rest.fields[0] + 128 * g, plane.low);
+    put<Stream>(rest.fields[0] + 128 * g + kVec, plane.high);
   }
   digest.finish(sums);
 }
 
-void split_e5m2(const std::uint8_t* values, const rest_out& rest, std::uint8_t* symbols, nh_sums& sums,
-                bool /*stream*/) noexcept {
+template <bool Stream>
+TERSOR_VEC void split_tile(e5m2_split, const std::uint8_t* values, const rest_out& rest,
+                           std::uint8_t* symbols, nh_sums& sums) noexcept {
   nh_state<1> digest;
   for (unsigned g = 0; g < kGroups; ++g) {
     quad in;
     quad two;
     std::array<std::uint64_t, 4> signs;
     for (unsigned s = 0; s < kRows; ++s) {
+      prefetch(values + 256 * s + 64 * g, kSplitAhead);
       in.v[s] = load(values + 256 * s + 64 * g);
       store(symbols + 256 * s + 64 * g, _mm512_and_si512(_mm512_srli_epi16(in.v[s], 2), splat(0x1f)));
       two.v[s] = _mm512_and_si512(in.v[s], splat(3));
       signs[s] = _mm512_movepi8_mask(in.v[s]);
     }
     digest.add(in, 64 * g);
-    store(rest.fields[0] + 64 * g, pack2(two));
+    put<Stream>(rest.fields[0] + 64 * g, pack2(two));
     pack1(signs, rest.fields[1] + 32 * g);
   }
   digest.finish(sums);
 }
 
+/// Bytes of a tile's rest planes, in the order of rest_tile.
+template <class Split>
+constexpr std::array<unsigned, 5> plane_bytes() noexcept {
+  std::array<unsigned, 5> bytes = {};
+  for (unsigned i = 0; i < Split::kBytePlanes; ++i) bytes[i] = kTileValues;
+  bytes[3] = Split::kField0 * (kTileValues / 8);
+  bytes[4] = Split::kField1 * (kTileValues / 8);
+  return bytes;
+}
+
+template <class Split, class Byte>
+TERSOR_VEC bool is_aligned_rest(const rest_tile<Byte>& rest) noexcept {
+  bool aligned = true;
+  for (unsigned i = 0; i < Split::kBytePlanes; ++i) aligned = aligned && is_aligned(rest.bytes[i]);
+  return aligned && is_aligned(rest.fields[0]) && is_aligned(rest.fields[1]);
+}
+
+template <class Split>
+void split(const std::uint8_t* values, const rest_out& rest, std::uint8_t* symbols, nh_sums& sums,
+           bool stream) noexcept {
+  if (!stream) return split_tile<false>(Split{}, values, rest, symbols, sums);
+  if (is_aligned_rest<Split>(rest)) return split_tile<true>(Split{}, values, rest, symbols, sums);
+  constexpr auto kBytes = plane_bytes<Split>();
+  alignas(64) std::array<std::uint8_t, kBytes[0] + kBytes[1] + kBytes[2] + kBytes[3] + kBytes[4]> staged;
+  rest_out to;
+  std::uint8_t* at = staged.data();
+  for (unsigned i = 0; i < kBytes.size(); ++i) {
+    if (kBytes[i] == 0) continue;
+    (i < 3 ? to.bytes[i] : to.fields[i - 3]) = at;
+    at += kBytes[i];
+  }
+  split_tile<false>(Split{}, values, to, symbols, sums);
+  for (unsigned i = 0; i < kBytes.size(); ++i) {
+    if (kBytes[i] == 0) continue;
+    stream_unaligned(i < 3 ? rest.bytes[i] : rest.fields[i - 3], i < 3 ? to.bytes[i] : to.fields[i - 3],
+                     kBytes[i]);
+  }
+}
+
 }  // namespace avx512
 }  // namespace
+TERSOR_TARGET_END

@@ -1,18 +1,20 @@
 // Vectors of 64 bytes: loads, stores, field planes and the two orders of a tile. Part of avx512.cpp only.
 //
-// A "value-order" vector (s, g) holds sub-block s of lanes 8 g .. 8 g + 7, eight bytes (one granule) a lane. A
-// "lane-order" vector m holds lanes 2 m and 2 m + 1, four granules each. Four value-order vectors of one g and four
-// lane-order vectors hold the same 8 x 4 granules.
+// A "value-order" vector (s, g) holds sub-block s of lanes 8 g .. 8 g + 7, eight bytes (one granule) a lane.
+// A "lane-order" vector m holds lanes 2 m and 2 m + 1, four granules each. Four value-order vectors of one g
+// and four lane-order vectors hold the same 8 x 4 granules.
 #pragma once
-
-#include <immintrin.h>
 
 #include <array>
 #include <cstdint>
 #include <cstring>
 
-#include "codec/tile_ops.hpp"
+#include <immintrin.h>
 
+#include "codec/tile_ops.hpp"
+#include "cpu/target.hpp"
+
+TERSOR_TARGET_BEGIN(TERSOR_TARGET_AVX512)
 namespace {
 namespace avx512 {
 
@@ -73,17 +75,19 @@ TERSOR_VEC bool is_aligned(const void* p) noexcept {
   return reinterpret_cast<std::uintptr_t>(p) % kVec == 0;
 }
 
-/// Moves `n` staged bytes past the caches to an address that is not a multiple of 64. The lines that it shares with
-/// its neighbours are written through the caches.
+/// Moves `n` staged bytes past the caches to an address that is not a multiple of 64. The lines that it
+/// shares with its neighbours are written through the caches.
 void stream_unaligned(std::uint8_t* dst, const std::uint8_t* staged, std::size_t n) noexcept {
   const std::size_t head = kVec - reinterpret_cast<std::uintptr_t>(dst) % kVec;
   _mm512_mask_storeu_epi8(dst, low_mask(static_cast<std::uint32_t>(head)), load(staged));
   std::size_t at = head;
   for (; at + kVec <= n; at += kVec) put<true>(dst + at, load(staged + at));
-  _mm512_mask_storeu_epi8(dst + at, low_mask(static_cast<std::uint32_t>(n - at)), load(staged + at));
+  const std::uint64_t rest = low_mask(static_cast<std::uint32_t>(n - at));
+  _mm512_mask_storeu_epi8(dst + at, rest, _mm512_maskz_loadu_epi8(rest, staged + at));
 }
 
-// Orders of a tile ---------------------------------------------------------------------------------------------------
+// Orders of a tile
+// ---------------------------------------------------------------------------------------------------
 
 /// Four vectors of one group of lanes.
 struct quad {
@@ -105,7 +109,8 @@ TERSOR_VEC quad to_lanes(const quad& in) noexcept {
   const vec s23_high = _mm512_permutex2var_epi64(in.v[2], high, in.v[3]);
   const vec fold_low = load(kFoldLow.data());
   const vec fold_high = load(kFoldHigh.data());
-  return {{_mm512_permutex2var_epi64(s01_low, fold_low, s23_low), _mm512_permutex2var_epi64(s01_low, fold_high, s23_low),
+  return {{_mm512_permutex2var_epi64(s01_low, fold_low, s23_low),
+           _mm512_permutex2var_epi64(s01_low, fold_high, s23_low),
            _mm512_permutex2var_epi64(s01_high, fold_low, s23_high),
            _mm512_permutex2var_epi64(s01_high, fold_high, s23_high)}};
 }
@@ -125,9 +130,11 @@ TERSOR_VEC quad to_values(const quad& in) noexcept {
            _mm512_shuffle_i64x2(low23, high23, 0x44), _mm512_shuffle_i64x2(low23, high23, 0xEE)}};
 }
 
-// Field planes -------------------------------------------------------------------------------------------------------
+// Field planes
+// -------------------------------------------------------------------------------------------------------
 
-/// Eight fields of 2 bits, one a byte, become 8 bits in the low byte of each 32-bit word half: two bytes a granule.
+/// Eight fields of 2 bits, one a byte, become 8 bits in the low byte of each 32-bit word half: two bytes a
+/// granule.
 TERSOR_VEC vec gather2(vec fields) noexcept {
   const vec pairs = _mm512_maddubs_epi16(fields, _mm512_set1_epi16(0x0401));
   return _mm512_madd_epi16(pairs, _mm512_set1_epi32(0x00100001));
@@ -151,8 +158,8 @@ TERSOR_VEC vec unpack2(vec plane, unsigned s) noexcept {
 
 constexpr bytes64 kPack4Low =
     make_bytes([](unsigned i) { return ((i & 8) << 3) | ((i >> 4) << 3) | ((i & 3) << 1) | ((i >> 2) & 1); });
-constexpr bytes64 kPack4High =
-    make_bytes([](unsigned i) { return ((i & 8) << 3) | (32 + ((i >> 4) << 3)) | ((i & 3) << 1) | ((i >> 2) & 1); });
+constexpr bytes64 kPack4High = make_bytes(
+    [](unsigned i) { return ((i & 8) << 3) | (32 + ((i >> 4) << 3)) | ((i & 3) << 1) | ((i >> 2) & 1); });
 
 struct vec_pair {
   vec low, high;
@@ -204,3 +211,4 @@ TERSOR_VEC std::array<std::uint64_t, 4> unpack1(const std::uint8_t* plane) noexc
 
 }  // namespace avx512
 }  // namespace
+TERSOR_TARGET_END

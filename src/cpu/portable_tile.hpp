@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 
@@ -125,15 +126,45 @@ class bit_reader {
     at_ += width;
     return field;
   }
-  [[nodiscard]] bool align_is_zero() noexcept { return take((8 - at_ % 8) % 8) == 0; }
-  /// True if less than a word is left, all zeros. The position must be a whole byte.
-  [[nodiscard]] bool ends_exactly() noexcept { return n_bits_ - at_ < 32 && take(n_bits_ - at_) == 0; }
+  [[nodiscard]] std::uint32_t at() const noexcept { return at_; }
 
  private:
   const std::uint8_t* src_;
   std::uint32_t n_bits_;
   std::uint32_t at_ = 0;
 };
+
+/// Reads the escapes' symbols, the last part of a tail of `n_bits` bits whose streams end at bit `at`, into
+/// `symbols[values[i]]`; false unless they fill the tail up to zero padding of less than a word.
+[[maybe_unused]] bool take_escapes(const coding& c, const std::uint8_t* tail, std::uint32_t at, std::uint32_t n_bits,
+                                   const std::uint16_t* values, std::uint32_t n_escapes,
+                                   std::uint8_t* symbols) noexcept {
+  if ((at & 7) != 0 && (tail[at >> 3] >> (at & 7)) != 0) return false;
+  std::uint32_t byte = (at + 7) / 8;
+  const std::uint32_t end = n_bits / 8;
+  if (end - byte < n_escapes || end - byte - n_escapes >= 4) return false;
+  for (std::uint32_t i = 0; i < n_escapes; ++i) {
+    const std::uint8_t symbol = tail[byte++];
+    if ((symbol >> c.plan.symbol_bits) != 0) return false;
+    symbols[values[i]] = symbol;
+  }
+  while (byte < end) {
+    if (tail[byte++] != 0) return false;
+  }
+  return true;
+}
+
+/// Calls `body(value)` for each code 15 of a code plane of `top16`, in lane order.
+template <class Body>
+inline void for_each_escape(const std::uint8_t* code_plane, Body&& body) noexcept {
+  for (std::uint32_t word = 0; word < kTileValues / 16; ++word) {
+    const auto codes = load_le<std::uint64_t>(code_plane + std::size_t{8} * word);
+    const std::uint64_t pairs = codes & (codes >> 1);
+    for (std::uint64_t left = pairs & (pairs >> 2) & 0x1111111111111111u; left != 0; left &= left - 1) {
+      body(value_order(16 * word + static_cast<std::uint32_t>(std::countr_zero(left)) / 4));
+    }
+  }
+}
 
 /// First value of the eight that are group `g` in lane order.
 constexpr std::uint32_t group_start(std::uint32_t g) noexcept { return value_order(8 * g); }
@@ -244,13 +275,7 @@ inline std::uint32_t decode_level1(const coding& c, const entry_symbols& entries
     n_open = n_next;
     first_entry += go_on;
   }
-  if (!bits.align_is_zero() || (n_open != 0) != escapes || !bits.has(8 * n_open)) return false;
-  for (std::uint32_t i = 0; i < n_open; ++i) {
-    const std::uint32_t symbol = bits.take(8);
-    if ((symbol >> c.plan.symbol_bits) != 0) return false;
-    symbols[open[i]] = static_cast<std::uint8_t>(symbol);
-  }
-  return bits.ends_exactly();
+  return (n_open != 0) == escapes && take_escapes(c, tail, bits.at(), words * 32, open.data(), n_open, symbols);
 }
 
 [[maybe_unused]] void finish() noexcept {}

@@ -15,3 +15,4 @@
 #endif
 
 #define TERSOR_TARGET_AVX2 "avx2,bmi,bmi2,popcnt,lzcnt"
+#define TERSOR_TARGET_AVX512 "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2," TERSOR_TARGET_AVX2

@@ -82,7 +82,8 @@ result<std::vector<std::uint64_t>> parse_digests(std::string_view list, std::uin
   digests.reserve(list.size() / kHexDigits);
   for (std::size_t at = 0; at < list.size(); at += kHexDigits) {
     const auto digest = parse_hex(list.substr(at, kHexDigits));
-    if (!digest) return fail(errc::malformed, "the digest list holds something else than lower-case hex digits");
+    if (!digest)
+      return fail(errc::malformed, "the digest list holds something else than lower-case hex digits");
     digests.push_back(*digest);
   }
   return digests;

@@ -47,6 +47,7 @@ struct container_head {
 [[nodiscard]] std::string blank_header_digest(std::string_view json, const container_head& head);
 
 /// The digest list; malformed unless it holds exactly `n_tensors` digests.
-[[nodiscard]] result<std::vector<std::uint64_t>> parse_digests(std::string_view list, std::uint64_t n_tensors);
+[[nodiscard]] result<std::vector<std::uint64_t>> parse_digests(std::string_view list,
+                                                               std::uint64_t n_tensors);
 
 }  // namespace tersor::format

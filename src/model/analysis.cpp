@@ -1,10 +1,10 @@
 #include <algorithm>
 #include <new>
-#include <tersor/model.hpp>
 
 #include "model/analysis_source.hpp"
 #include "model/analysis_stats.hpp"
 #include "model/container.hpp"
+#include <tersor/model.hpp>
 
 namespace tersor {
 namespace {
@@ -58,11 +58,12 @@ class analysis_run {
       return advance(tensor.n_bytes);
     }
     tensor_analysis t{.file = file.label, .name = tensor.name, .type = *tensor.type, .shape = tensor.shape};
-    TERSOR_CHECK(model_detail::read_pieces(ctx_, input, tensor, [&](std::span<const std::byte> piece) -> status {
-      TERSOR_TRY(const histogram counts, count_symbols(ctx_, t.type, piece));
-      t.counts += counts;
-      return advance(piece.size());
-    }));
+    TERSOR_CHECK(
+        model_detail::read_pieces(ctx_, input, tensor, [&](std::span<const std::byte> piece) -> status {
+          TERSOR_TRY(const histogram counts, count_symbols(ctx_, t.type, piece));
+          t.counts += counts;
+          return advance(piece.size());
+        }));
     model_detail::fill_statistics(t);
     out_.tensors.push_back(std::move(t));
     return {};

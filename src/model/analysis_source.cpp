@@ -53,7 +53,8 @@ source_tensor contained_tensor(const container_item& item) {
           .frame_digest = item.coded ? std::optional(item.digest) : std::nullopt};
 }
 
-result<std::vector<source_tensor>> read_tensors(const context& ctx, const fs::path& path, const model_options& options) {
+result<std::vector<source_tensor>> read_tensors(const context& ctx, const fs::path& path,
+                                                const model_options& options) {
   TERSOR_TRY(auto file, open_input(path, options.read));
   TERSOR_TRY(const auto header, safetensors::read_header(file));
   std::vector<source_tensor> tensors;
@@ -94,7 +95,8 @@ status check_frame(const frame_info& info, const source_tensor& tensor) {
   const std::vector<std::uint64_t> flat = {info.n_values};
   const bool same_shape = tensor.shape.size() > 8 ? info.shape == flat : info.shape == tensor.shape;
   if (info.type != tensor.type || !same_shape || info.decoded_bytes != tensor.n_bytes) {
-    return fail_at(errc::malformed, "the frame holds another dtype or shape than the header says", tensor.stored_at);
+    return fail_at(errc::malformed, "the frame holds another dtype or shape than the header says",
+                   tensor.stored_at);
   }
   if (info.digest != *tensor.frame_digest) {
     return fail_at(errc::digest_mismatch, "the frame is not the one that the header's digest list names",

@@ -5,10 +5,10 @@
 #include <filesystem>
 #include <functional>
 #include <string>
-#include <tersor/model.hpp>
 #include <vector>
 
 #include "safetensors/input_file.hpp"
+#include <tersor/model.hpp>
 
 namespace tersor::model_detail {
 
@@ -37,7 +37,8 @@ struct source_file {
 /// Receives original bytes in order, piece by piece, in whole values.
 using piece_sink = std::function<status(std::span<const std::byte>)>;
 
-/// Hands a tensor's original bytes to `sink` in pieces of at most 64 MiB; frames are decoded and their digests compared.
+/// Hands a tensor's original bytes to `sink` in pieces of at most 64 MiB; frames are decoded and their
+/// digests compared.
 [[nodiscard]] status read_pieces(const context& ctx, const safetensors::input_file& file,
                                  const source_tensor& tensor, const piece_sink& sink);
 

@@ -18,9 +18,8 @@ double word_padding_of_bytes(double mean) noexcept {
   double bits = 0;
   for (int remainder = 1; remainder < 4; ++remainder) {
     const double sign = remainder % 2 == 0 ? 1 : -1;
-    const double share = (1 + sign * std::exp(-2 * mean) +
-                          2 * std::exp(-mean) * std::cos(mean - M_PI / 2 * remainder)) /
-                         4;
+    const double share =
+        (1 + sign * std::exp(-2 * mean) + 2 * std::exp(-mean) * std::cos(mean - M_PI / 2 * remainder)) / 4;
     bits += 8 * (4 - remainder) * std::max(share, 0.0);
   }
   return bits;

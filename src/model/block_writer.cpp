@@ -5,7 +5,8 @@
 
 namespace tersor::model_detail {
 
-block_writer::block_writer(safetensors::atomic_file* file, std::uint64_t offset) : file_(file), next_offset_(offset) {
+block_writer::block_writer(safetensors::atomic_file* file, std::uint64_t offset)
+    : file_(file), next_offset_(offset) {
   if (file_ != nullptr) thread_ = std::thread([this] { loop(); });
 }
 
@@ -66,7 +67,8 @@ status block_writer::hand_over() {
 }
 
 result<std::span<std::byte>> block_writer::room(std::uint64_t n_min) {
-  if (block& now = blocks_[filling_]; now.used > 0 && now.capacity - now.used < n_min) TERSOR_CHECK(hand_over());
+  if (block& now = blocks_[filling_]; now.used > 0 && now.capacity - now.used < n_min)
+    TERSOR_CHECK(hand_over());
   block& now = blocks_[filling_];
   const std::uint64_t wanted = std::max(n_min, kBlockBytes);
   if (now.used == 0 && now.capacity < wanted) {

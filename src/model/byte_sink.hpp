@@ -13,7 +13,8 @@ class byte_sink {
  public:
   virtual ~byte_sink() = default;
 
-  /// Room for at least `n_min` bytes, to be filled from the start; the room may be larger. Valid until the next call.
+  /// Room for at least `n_min` bytes, to be filled from the start; the room may be larger. Valid until the
+  /// next call.
   [[nodiscard]] virtual result<std::span<std::byte>> room(std::uint64_t n_min) = 0;
   /// Takes the first `n` bytes of the last room.
   [[nodiscard]] virtual status take(std::uint64_t n) = 0;

@@ -1,21 +1,23 @@
 #include <algorithm>
 #include <numeric>
-#include <tersor/model.hpp>
 
 #include "model/analysis_stats.hpp"
+#include <tersor/model.hpp>
 
 namespace tersor {
 namespace {
 
-/// Tensors of one name or type with different dtypes cannot share a codebook: the dtype with more values gets it.
+/// Tensors of one name or type with different dtypes cannot share a codebook: the dtype with more values gets
+/// it.
 using counts_by_dtype = std::map<dtype, histogram>;
 
-/// The canonical codebook of `counts`, but entries that no value of the sample needs go to the exponents that are
-/// frequent elsewhere: the codebook will meet other data.
+/// The canonical codebook of `counts`, but entries that no value of the sample needs go to the exponents that
+/// are frequent elsewhere: the codebook will meet other data.
 codebook widened_book(dtype type, const histogram& counts, const histogram& elsewhere) {
   std::array<std::size_t, 256> order;
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return elsewhere.counts[a] < elsewhere.counts[b]; });
+  std::ranges::stable_sort(
+      order, [&](std::size_t a, std::size_t b) { return elsewhere.counts[a] < elsewhere.counts[b]; });
   histogram weights;
   for (std::size_t rank = 0; rank < order.size(); ++rank) {
     const std::size_t symbol = order[rank];

@@ -6,10 +6,9 @@
 #include <string>
 #include <vector>
 
-#include <tersor/model.hpp>
-
 #include "safetensors/header.hpp"
 #include "safetensors/input_file.hpp"
+#include <tersor/model.hpp>
 
 namespace tersor::model_detail {
 
@@ -26,10 +25,10 @@ struct container_item {
 
 struct container {
   safetensors::input_file file;
-  std::string original_json;           ///< header of the original, verbatim
-  std::uint64_t header_bytes = 0;      ///< N of the container
-  std::vector<container_item> items;   ///< in the order of the original's data
-  std::uint64_t original_bytes = 0;    ///< size of the original file
+  std::string original_json;          ///< header of the original, verbatim
+  std::uint64_t header_bytes = 0;     ///< N of the container
+  std::vector<container_item> items;  ///< in the order of the original's data
+  std::uint64_t original_bytes = 0;   ///< size of the original file
 
   [[nodiscard]] std::uint64_t original_data_offset() const noexcept {
     return safetensors::kLengthBytes + original_json.size();

@@ -7,6 +7,8 @@ namespace tersor::model_detail {
 namespace {
 
 constexpr std::uint64_t kMinBandValues = 1024;
+/// More is no layer but a number in a name.
+constexpr std::uint64_t kMostLayers = 65536;
 
 double ratio_of(double original, double stored) noexcept {
   return stored > 0 && original > 0 ? original / stored : 1;
@@ -36,6 +38,26 @@ void add_coverage(dtype_summary& d, const tensor_analysis& t, bool first) {
   }
 }
 
+/// A tensor's parts times its values; one that would be stored as it is has neither codes nor records.
+bit_parts weighted_parts(codec c, const tensor_analysis& t, const codebook& book,
+                         std::uint64_t predicted_bytes) {
+  bit_parts parts = split_bits(c, t.type, t.counts, book);
+  if (predicted_bytes >= t.n_bytes) {
+    parts = {.rest = parts.rest, .raw_symbols = static_cast<double>(symbol_bits(t.type))};
+  }
+  return parts.scaled(static_cast<double>(t.n_values));
+}
+
+/// The mean over `n_values`; what the predicted size has beyond codes, rests and records is rounding and
+/// headers.
+bit_parts mean_parts(const bit_parts& sum, std::uint64_t n_values, std::uint64_t predicted_bytes) {
+  if (n_values == 0) return {};
+  bit_parts mean = sum.scaled(1 / static_cast<double>(n_values));
+  const double predicted = 8 * static_cast<double>(predicted_bytes) / static_cast<double>(n_values);
+  mean.records = std::max(0.0, mean.records + predicted - mean.total());
+  return mean;
+}
+
 dtype_summary summarize_dtype(const analysis& a, dtype type, const tensor_analysis& shared) {
   dtype_summary d{.type = type, .shared = shared};
   bool banded = false;
@@ -44,17 +66,15 @@ dtype_summary summarize_dtype(const analysis& a, dtype type, const tensor_analys
     d.own.add(t);
     if (t.n_values == 0) continue;
     const codebook book = book_of(type, t.counts);
-    const auto weight = static_cast<double>(t.n_values);
-    d.rank += split_bits(codec::rank, type, t.counts, book).scaled(weight);
-    d.top16 += split_bits(codec::top16, type, t.counts, book).scaled(weight);
+    d.rank += weighted_parts(codec::rank, t, book, t.rank_bytes);
+    d.top16 += weighted_parts(codec::top16, t, book, t.top16_bytes);
     if (t.n_values < kMinBandValues) continue;
     add_coverage(d, t, !banded);
     banded = true;
   }
   if (!banded) add_coverage(d, shared, true);
-  const double mean = d.own.n_values == 0 ? 0 : 1 / static_cast<double>(d.own.n_values);
-  d.rank = d.rank.scaled(mean);
-  d.top16 = d.top16.scaled(mean);
+  d.rank = mean_parts(d.rank, d.own.n_values, d.own.rank_bytes);
+  d.top16 = mean_parts(d.top16, d.own.n_values, d.own.top16_bytes);
   return d;
 }
 
@@ -127,11 +147,12 @@ std::optional<kv_name> parse_kv_name(std::string_view name) {
   if (last_dot == std::string_view::npos) return std::nullopt;
   const std::string_view last = name.substr(last_dot + 1);
   std::string_view before = name.substr(0, last_dot);
-  if (const std::size_t dot = before.rfind('.'); dot != std::string_view::npos) before = before.substr(dot + 1);
+  if (const std::size_t dot = before.rfind('.'); dot != std::string_view::npos)
+    before = before.substr(dot + 1);
   const bool number_last = number_of(last).has_value();
   const auto layer = number_of(number_last ? last : before);
   const auto is_key = key_or_value(number_last ? before : last);
-  if (!layer || !is_key) return std::nullopt;
+  if (!layer || *layer >= kMostLayers || !is_key) return std::nullopt;
   return kv_name{.layer = *layer, .is_key = *is_key};
 }
 

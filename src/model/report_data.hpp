@@ -6,10 +6,10 @@
 #include <map>
 #include <optional>
 #include <string>
-#include <tersor/model.hpp>
 #include <vector>
 
 #include "model/analysis_stats.hpp"
+#include <tersor/model.hpp>
 
 namespace tersor::model_detail {
 
@@ -33,10 +33,10 @@ struct group_sums {
 
 struct dtype_summary {
   tersor::dtype type = dtype::bytes;
-  tensor_analysis shared;  ///< all tensors under one codebook
-  group_sums own;
-  bit_parts rank;   ///< mean over the values, codebook per tensor
-  bit_parts top16;
+  tensor_analysis shared = {};  ///< all tensors under one codebook
+  group_sums own = {};
+  bit_parts rank = {};  ///< mean over the values, codebook per tensor; `records` holds headers and rounding too
+  bit_parts top16 = {};
   /// Extremes over the tensors with at least 1,024 values; of `shared` if there is none.
   std::array<double, 17> lowest_coverage = {};
   std::array<double, 17> highest_coverage = {};
@@ -55,13 +55,13 @@ struct kv_layer {
 };
 
 struct report_data {
-  group_sums all;
+  group_sums all = {};
   std::uint64_t other_bytes = 0;
   std::uint64_t n_other_tensors = 0;
   std::uint64_t n_files = 0;
-  std::vector<dtype_summary> dtypes;  ///< most bytes first
-  std::vector<type_summary> types;    ///< most bytes first
-  std::vector<kv_layer> kv;           ///< by layer; empty if the tensors are no KV cache
+  std::vector<dtype_summary> dtypes = {};  ///< most bytes first
+  std::vector<type_summary> types = {};    ///< most bytes first
+  std::vector<kv_layer> kv = {};           ///< by layer; empty if the tensors are no KV cache
 
   [[nodiscard]] std::uint64_t total_bytes() const noexcept { return all.n_bytes + other_bytes; }
   /// Ratio of all bytes when the coded tensors take `coded_bytes`.

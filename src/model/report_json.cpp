@@ -1,8 +1,8 @@
 // JSON of an analysis; docs/json.md describes the members.
 #include <nlohmann/json.hpp>
-#include <tersor/model.hpp>
 
 #include "model/report_data.hpp"
+#include <tersor/model.hpp>
 
 namespace tersor {
 namespace {
@@ -48,7 +48,7 @@ json statistics(const tensor_analysis& t) {
 }
 
 json parts_json(const bit_parts& parts) {
-  return {{"sign_mantissa", parts.rest},      {"levels", parts.levels},   {"escapes", parts.escapes},
+  return {{"sign_mantissa", parts.rest},        {"levels", parts.levels},   {"escapes", parts.escapes},
           {"raw_exponents", parts.raw_symbols}, {"records", parts.records}, {"total", parts.total()}};
 }
 

@@ -21,7 +21,10 @@ code_point next_code_point(std::string_view text) noexcept {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned lead = byte(0);
   if (lead < 0x80) return {.value = lead};
-  const std::size_t length = lead >= 0xf0 && lead < 0xf5 ? 4 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xc2 && lead < 0xe0 ? 2 : 0;
+  const std::size_t length = lead >= 0xf0 && lead < 0xf5   ? 4
+                             : lead >= 0xe0 && lead < 0xf0 ? 3
+                             : lead >= 0xc2 && lead < 0xe0 ? 2
+                                                           : 0;
   if (length == 0 || text.size() < length) return {};
   char32_t value = lead & (0x7fU >> length);
   for (std::size_t i = 1; i < length; ++i) {
@@ -37,14 +40,16 @@ code_point next_code_point(std::string_view text) noexcept {
 bool is_shown_escaped(char32_t c) noexcept {
   const bool control = c < 0x20 || (c >= 0x7f && c < 0xa0);
   const bool separator = c == 0x2028 || c == 0x2029 || c == 0xfeff;
-  const bool direction = c == 0x61c || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+  const bool direction = c == 0x61c || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) ||
+                         (c >= 0x2066 && c <= 0x2069);
   const bool not_a_character = (c & 0xfffeU) == 0xfffeU || (c >= 0xfdd0 && c <= 0xfdef);
   return control || separator || direction || not_a_character;
 }
 
 void append_hex_escape(std::string& out, char32_t c) {
   std::array<char, 8> digits;
-  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), static_cast<std::uint32_t>(c), 16).ptr;
+  const auto end =
+      std::to_chars(digits.data(), digits.data() + digits.size(), static_cast<std::uint32_t>(c), 16).ptr;
   out += "\\u{";
   out.append(digits.data(), end);
   out += '}';
@@ -89,7 +94,8 @@ std::string shorten(std::string_view text, std::size_t max_width) {
   std::size_t width = 0;
   for (std::size_t at = 0; at < text.size();) {
     const code_point c = next_code_point(text.substr(at));
-    pieces.push_back({.at = at, .width = c.value < 0x80 && !is_shown_escaped(c.value) ? std::size_t{1} : std::size_t{2}});
+    pieces.push_back(
+        {.at = at, .width = c.value < 0x80 && !is_shown_escaped(c.value) ? std::size_t{1} : std::size_t{2}});
     width += pieces.back().width;
     at += c.n_bytes;
   }

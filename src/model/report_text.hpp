@@ -7,11 +7,12 @@
 
 namespace tersor::model_detail {
 
-/// Text for HTML and SVG, in content and in attributes: markup is escaped, control and direction-changing characters
-/// become visible escapes, bytes that are no UTF-8 become U+FFFD.
+/// Text for HTML and SVG, in content and in attributes: markup is escaped, control and direction-changing
+/// characters become visible escapes, bytes that are no UTF-8 become U+FFFD.
 [[nodiscard]] std::string escape_html(std::string_view text);
 
-/// At most `max_width` columns (a non-ASCII character counts as two), the middle replaced by an ellipsis. Not escaped.
+/// At most `max_width` columns (a non-ASCII character counts as two), the middle replaced by an ellipsis. Not
+/// escaped.
 [[nodiscard]] std::string shorten(std::string_view text, std::size_t max_width);
 
 [[nodiscard]] std::string format_fixed(double value, int digits);

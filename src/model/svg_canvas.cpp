@@ -33,9 +33,10 @@ std::string point_list(std::span<const svg_point> points) {
 svg_canvas::svg_canvas(std::string_view id, double width, double height, std::string_view title,
                        std::string_view description) {
   const std::string name = escape_html(id);
-  out_ = "<svg role=\"img\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + number(width) + " " + number(height) +
-         "\" aria-labelledby=\"" + name + "-t " + name + "-d\">\n<title id=\"" + name + "-t\">" + escape_html(title) +
-         "</title>\n<desc id=\"" + name + "-d\">" + escape_html(description) + "</desc>\n";
+  out_ = "<svg role=\"img\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + number(width) + " " +
+         number(height) + "\" aria-labelledby=\"" + name + "-t " + name + "-d\">\n<title id=\"" + name +
+         "-t\">" + escape_html(title) + "</title>\n<desc id=\"" + name + "-d\">" + escape_html(description) +
+         "</desc>\n";
 }
 
 void svg_canvas::shape(std::string_view tag, std::string_view attributes, std::string_view css_class,
@@ -50,16 +51,20 @@ void svg_canvas::shape(std::string_view tag, std::string_view attributes, std::s
 
 void svg_canvas::rect(double x, double y, double width, double height, std::string_view css_class,
                       std::string_view tooltip) {
-  shape("rect", attribute("x", x) + attribute("y", y) + attribute("width", width) + attribute("height", height),
+  shape("rect",
+        attribute("x", x) + attribute("y", y) + attribute("width", width) + attribute("height", height),
         css_class, tooltip);
 }
 
-void svg_canvas::circle(svg_point centre, double radius, std::string_view css_class, std::string_view tooltip) {
-  shape("circle", attribute("cx", centre.x) + attribute("cy", centre.y) + attribute("r", radius), css_class, tooltip);
+void svg_canvas::circle(svg_point centre, double radius, std::string_view css_class,
+                        std::string_view tooltip) {
+  shape("circle", attribute("cx", centre.x) + attribute("cy", centre.y) + attribute("r", radius), css_class,
+        tooltip);
 }
 
 void svg_canvas::line(svg_point from, svg_point to, std::string_view css_class) {
-  shape("line", attribute("x1", from.x) + attribute("y1", from.y) + attribute("x2", to.x) + attribute("y2", to.y),
+  shape("line",
+        attribute("x1", from.x) + attribute("y1", from.y) + attribute("x2", to.x) + attribute("y2", to.y),
         css_class, {});
 }
 
@@ -71,7 +76,8 @@ void svg_canvas::polygon(std::span<const svg_point> points, std::string_view css
   shape("polygon", point_list(points), css_class, {});
 }
 
-void svg_canvas::text(svg_point at, std::string_view content, std::string_view css_class, text_anchor anchor) {
+void svg_canvas::text(svg_point at, std::string_view content, std::string_view css_class,
+                      text_anchor anchor) {
   const std::string_view where = anchor == text_anchor::middle ? " text-anchor=\"middle\""
                                  : anchor == text_anchor::end  ? " text-anchor=\"end\""
                                                                : "";

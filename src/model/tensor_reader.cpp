@@ -19,8 +19,8 @@ std::uint64_t chunk_bytes_of(const frame_info& info) noexcept {
                                   : std::uint64_t{codec_detail::kChunkValues} * value_bytes(info.type);
 }
 
-status decode_steps(const context& ctx, std::span<const std::byte> frame, const frame_info& info, byte_sink& sink,
-                    const step_hook& after_step) {
+status decode_steps(const context& ctx, std::span<const std::byte> frame, const frame_info& info,
+                    byte_sink& sink, const step_hook& after_step) {
   const std::uint64_t chunk_bytes = chunk_bytes_of(info);
   const std::uint64_t step_bytes = std::max(kStepBytes, core::ceil_div(info.decoded_bytes, kMaxSteps));
   const std::uint64_t step = core::ceil_div(step_bytes, chunk_bytes);
@@ -35,8 +35,8 @@ status decode_steps(const context& ctx, std::span<const std::byte> frame, const 
   return {};
 }
 
-status copy_steps(const context& ctx, std::span<const std::byte> bytes, const container_item& item, byte_sink& sink,
-                  const step_hook& after_step) {
+status copy_steps(const context& ctx, std::span<const std::byte> bytes, const container_item& item,
+                  byte_sink& sink, const step_hook& after_step) {
   if (digest_bytes(ctx, format::kStoredDigestDomain, bytes) != item.digest) {
     return fail_at(errc::digest_mismatch, "digest of a stored tensor differs", 0);
   }
@@ -49,12 +49,17 @@ status copy_steps(const context& ctx, std::span<const std::byte> bytes, const co
   return {};
 }
 
-status read_item(const context& ctx, const container& from, const container_item& item,
-                 std::vector<std::byte>& scratch, byte_sink& sink, const step_hook& after_step) {
+result<std::optional<frame_info>> read_item(const context& ctx, const container& from,
+                                            const container_item& item, std::vector<std::byte>& scratch,
+                                            byte_sink& sink, const step_hook& after_step) {
   TERSOR_TRY(const std::span<const std::byte> bytes, from.file.view(item.at, item.n_bytes, scratch));
-  if (!item.coded) return copy_steps(ctx, bytes, item, sink, after_step);
-  TERSOR_TRY(const frame_info info, check_frame(item, bytes));
-  return decode_steps(ctx, bytes, info, sink, after_step);
+  if (!item.coded) {
+    TERSOR_CHECK(copy_steps(ctx, bytes, item, sink, after_step));
+    return std::nullopt;
+  }
+  TERSOR_TRY(frame_info info, check_frame(item, bytes));
+  TERSOR_CHECK(decode_steps(ctx, bytes, info, sink, after_step));
+  return info;
 }
 
 }  // namespace
@@ -65,22 +70,25 @@ result<frame_info> check_frame(const container_item& item, std::span<const std::
   if (info.frame_bytes != frame.size() || info.decoded_bytes != item.original_bytes() ||
       to_string(info.type) != item.original.dtype || (!flat && info.shape != item.original.shape) ||
       (flat && info.shape != std::vector{info.n_values})) {
-    return fail_at(errc::malformed, "the frame does not hold the dtype and shape of the original's header", 0);
+    return fail_at(errc::malformed, "the frame does not hold the dtype and shape of the original's header",
+                   0);
   }
   if (info.digest != item.digest) {
-    return fail_at(errc::digest_mismatch, "the frame is not the one in the digest list", format::kHeaderDigestOffset);
+    return fail_at(errc::digest_mismatch, "the frame is not the one in the digest list",
+                   format::kHeaderDigestOffset);
   }
   return info;
 }
 
-status read_tensor(const context& ctx, const container& from, const container_item& item,
-                   std::vector<std::byte>& scratch, byte_sink& sink, const step_hook& after_step) {
+result<std::optional<frame_info>> read_tensor(const context& ctx, const container& from,
+                                              const container_item& item, std::vector<std::byte>& scratch,
+                                              byte_sink& sink, const step_hook& after_step) {
   // Errors of the file and of the sink name a file; those of a frame do not yet, and count from its start.
   auto read = read_item(ctx, from, item, scratch, sink, after_step);
   from.file.drop(item.at, item.n_bytes);
   if (read) return read;
   error e = std::move(read).error();
-  if (e.file.empty()) {
+  if (e.file.empty() && e.code != errc::cancelled) {
     e.file = from.file.path().string();
     e.byte_offset = item.at + e.byte_offset.value_or(0);
   }

@@ -122,7 +122,7 @@ TEST_P(bit_patterns, every_tail_length) {
 
 TEST_P(bit_patterns, every_byte_pattern_at_every_place) {
   bytes data(kTile * 2);
-  for (std::uint64_t turn = 0; turn < kTile; turn += faults::long_run() ? 1 : 7) {
+  for (std::uint64_t turn = 0; turn < kTile; turn += faults::long_run() ? 1U : 7U) {
     for (std::uint64_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(i * 5 + turn);
     for (const dtype type : {dtype::f8_e4m3, dtype::f8_e5m2}) {
       for (const codec c : kCodecs) ASSERT_NO_FATAL_FAILURE(expect_same(c, type, data, nullptr));

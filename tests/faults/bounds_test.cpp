@@ -145,7 +145,7 @@ TEST_P(bounds, a_hostile_frame_at_the_edge_faults_nothing) {
           const std::size_t at = random() % 3 == 0 ? 128 + random() % 72 : random() % frame.size();
           frame[at] = static_cast<std::byte>(random());
         }
-        faults::reseal(ctx_, frame);
+        faults::reseal(frame);
         static_cast<void>(tersor::decode_into(ctx_, frame, dst.back(data.size())));
         static_cast<void>(
             tersor::decode_chunks(ctx_, frame, 1, 1, dst.back(8192 * tersor::value_bytes(type))));

@@ -11,6 +11,9 @@
 #include <unistd.h>
 
 #include "../golden/sample_data.hpp"
+#include "codec/frame_codec.hpp"
+#include "core/bytes.hpp"
+#include "core/checked.hpp"
 
 namespace faults {
 namespace {
@@ -72,31 +75,25 @@ verdict decode_verdict(const tersor::context& ctx, std::span<const std::byte> fr
   return {.code = e.code, .chunk = e.chunk ? static_cast<std::int64_t>(*e.chunk) : -1};
 }
 
-void reseal(const tersor::context& ctx, std::span<std::byte> frame) {
-  constexpr std::size_t kHeader = 128;
+void reseal(std::span<std::byte> frame) {
+  constexpr std::size_t kHeader = tersor::format::kFrameHeaderBytes;
   if (frame.size() < kHeader) return;
-  const auto get = [&](std::size_t at) {
-    std::uint64_t value = 0;
-    for (unsigned i = 0; i < 8; ++i) value |= std::to_integer<std::uint64_t>(frame[at + i]) << (8 * i);
-    return value;
-  };
-  const auto put = [&](std::size_t at, std::uint64_t value) {
-    for (unsigned i = 0; i < 8; ++i) frame[at + i] = static_cast<std::byte>(value >> (8 * i) & 0xff);
-  };
-  const std::uint64_t n_values = get(16);
-  const auto type = static_cast<tersor::dtype>(frame[11]);
-  const bool raw = frame[10] == std::byte{0};
-  const std::uint64_t limit = frame.size() * 2;
-  if (n_values <= limit) {
-    const std::uint64_t chunks =
-        raw ? (n_values * tersor::value_bytes(type) + 16383) / 16384 : (n_values + 8191) / 8192;
-    const std::uint64_t index_bytes = chunks * (raw ? 8 : 24);
-    if (index_bytes <= frame.size() - kHeader) {
-      put(32, tersor::digest_bytes(ctx, 1, frame.subspan(kHeader, index_bytes)));
+  auto* p = reinterpret_cast<std::uint8_t*>(frame.data());
+  const auto n_values = tersor::core::load_le<std::uint64_t>(p + 16);
+  const bool raw = p[10] == 0;
+  if (n_values <= frame.size() * 2) {
+    const std::uint64_t record = raw ? tersor::format::kRawRecordBytes : tersor::format::kChunkRecordBytes;
+    const std::uint64_t n_chunks =
+        raw ? tersor::core::ceil_div(n_values * tersor::value_bytes(static_cast<tersor::dtype>(p[11])), 16384)
+            : tersor::core::ceil_div(n_values, 8192);
+    if (n_chunks * record <= frame.size() - kHeader) {
+      tersor::core::store_le<std::uint64_t>(
+          p + 32, tersor::codec_detail::index_digest_of({p + kHeader, n_chunks * record}, record));
     }
   }
-  put(40, 0);
-  put(40, tersor::digest_bytes(ctx, 2, frame.first(kHeader)));
+  const std::span<const std::uint8_t, kHeader> header(p, kHeader);
+  tersor::core::store_le<std::uint64_t>(p + tersor::format::kHeaderDigestOffset,
+                                        tersor::codec_detail::header_digest_of(header));
 }
 
 guarded::guarded(std::size_t capacity) {
@@ -148,6 +145,30 @@ bytes read_file(const std::filesystem::path& path) {
   in.seekg(0);
   in.read(reinterpret_cast<char*>(data.data()), static_cast<std::streamsize>(data.size()));
   return data;
+}
+
+void write_model(const std::filesystem::path& path, std::uint64_t n_values) {
+  const bytes weights = golden::sample(tersor::dtype::bf16, n_values, golden::pattern::mixed, 21);
+  const bytes halves = golden::sample(tersor::dtype::f16, n_values / 4, golden::pattern::weights, 22);
+  const bytes numbers = golden::sample(tersor::dtype::i32, 100, golden::pattern::uniform, 23);
+  std::string json = R"({"__metadata__":{"format":"pt"})";
+  bytes data;
+  const auto add = [&](const char* name, tersor::dtype type, const std::string& shape, const bytes& values) {
+    json += ",\"" + std::string(name) + R"(":{"dtype":")" + std::string(tersor::to_string(type)) +
+            R"(","shape":)" + shape + R"(,"data_offsets":[)" + std::to_string(data.size()) + "," +
+            std::to_string(data.size() + values.size()) + "]}";
+    data.insert(data.end(), values.begin(), values.end());
+  };
+  add("weights", tersor::dtype::bf16, "[" + std::to_string(n_values) + "]", weights);
+  add("halves", tersor::dtype::f16, "[" + std::to_string(n_values / 4) + "]", halves);
+  add("numbers", tersor::dtype::i32, "[10,10]", numbers);
+  add("empty", tersor::dtype::bf16, "[0,7]", {});
+  json += "}";
+  bytes file(8 + json.size());
+  tersor::core::store_le<std::uint64_t>(file.data(), json.size());
+  std::memcpy(file.data() + 8, json.data(), json.size());
+  file.insert(file.end(), data.begin(), data.end());
+  write_file(path, file);
 }
 
 std::uint64_t peak_kib() {

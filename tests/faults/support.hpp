@@ -43,7 +43,7 @@ struct verdict {
 [[nodiscard]] verdict decode_verdict(const tersor::context& ctx, std::span<const std::byte> frame);
 
 /// Makes index and header digests of a changed frame right again, as far as its header makes sense.
-void reseal(const tersor::context& ctx, std::span<std::byte> frame);
+void reseal(std::span<std::byte> frame);
 
 /// Memory between two pages that nobody may touch.
 class guarded {
@@ -82,6 +82,10 @@ class temp_dir {
 
 void write_file(const std::filesystem::path& path, std::span<const std::byte> data);
 [[nodiscard]] bytes read_file(const std::filesystem::path& path);
+
+/// A plain safetensors file: BF16 weights of `n_values`, a few values of other types, an empty tensor and
+/// metadata.
+void write_model(const std::filesystem::path& path, std::uint64_t n_values);
 
 /// Peak resident set of this process in KiB (VmHWM), and its reset to the present size.
 [[nodiscard]] std::uint64_t peak_kib();

@@ -9,7 +9,9 @@ namespace {
 
 constexpr std::uint64_t kHeader = 128;
 
-std::uint64_t align(std::uint64_t n) { return (n + 127) / 128 * 128; }
+std::uint64_t align(std::uint64_t n) {
+  return (n + 127) / 128 * 128;
+}
 
 std::uint64_t mix(std::uint64_t z) {
   z ^= z >> 30;
@@ -25,7 +27,8 @@ frame_edit::frame_edit(bytes frame) : data_(std::move(frame)) {
   const auto info = tersor::inspect(data_).value();
   const std::uint64_t tiles = (info.n_values + 1023) / 1024;
   const auto add = [this](const std::string& name, std::uint64_t size, std::uint64_t tile_bytes) {
-    const std::uint64_t at = sections_.empty() ? kHeader : align(sections_.back().offset + sections_.back().size);
+    const std::uint64_t at =
+        sections_.empty() ? kHeader : align(sections_.back().offset + sections_.back().size);
     sections_.push_back({name, at, size, tile_bytes});
   };
   if (info.codec == tersor::codec::raw) {
@@ -59,7 +62,9 @@ void frame_edit::set(std::uint64_t at, unsigned size, std::uint64_t value) {
   for (unsigned i = 0; i < size; ++i) data_.at(at + i) = static_cast<std::byte>(value >> (8 * i) & 0xff);
 }
 
-void frame_edit::flip(std::uint64_t at, std::uint8_t mask) { data_.at(at) ^= static_cast<std::byte>(mask); }
+void frame_edit::flip(std::uint64_t at, std::uint8_t mask) {
+  data_.at(at) ^= static_cast<std::byte>(mask);
+}
 
 const section& frame_edit::find(const std::string& name) const {
   const auto it = std::ranges::find(sections_, name, &section::name);
@@ -86,7 +91,8 @@ void frame_edit::put_chunk(std::uint64_t i, const record& r) {
   fix_index();
 }
 
-std::uint64_t frame_edit::chain(std::uint64_t domain, std::uint64_t number, std::uint64_t at, std::uint64_t words) const {
+std::uint64_t frame_edit::chain(std::uint64_t domain, std::uint64_t number, std::uint64_t at,
+                                std::uint64_t words) const {
   std::uint64_t h = mix(domain << 56 | number);
   for (std::uint64_t i = 0; i < words; ++i) h = mix(get(at + 8 * i, 8) ^ h);
   return h;

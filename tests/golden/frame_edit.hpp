@@ -1,11 +1,13 @@
-// Opens a good frame, lets its parts be changed one at a time, and makes the digests above the change right again.
+// Opens a good frame, lets its parts be changed one at a time, and makes the digests above the change right
+// again.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <string>
-#include <tersor/codec.hpp>
 #include <vector>
+
+#include <tersor/codec.hpp>
 
 namespace golden {
 
@@ -49,7 +51,8 @@ class frame_edit {
 
  private:
   /// Hash of 64-bit words at an offset (spec/codecs.md section 5), written here once more on purpose.
-  [[nodiscard]] std::uint64_t chain(std::uint64_t domain, std::uint64_t number, std::uint64_t at, std::uint64_t words) const;
+  [[nodiscard]] std::uint64_t chain(std::uint64_t domain, std::uint64_t number, std::uint64_t at,
+                                    std::uint64_t words) const;
 
   bytes data_;
   std::vector<section> sections_;

@@ -1,14 +1,17 @@
-// Writes the golden files: `make_vectors DIR` fills DIR (spec/vectors) with frames, their decoded bytes, frames that must
-// fail and the manifest. `make_vectors --random N SEED DIR` writes N fresh frames with their bytes instead.
+// Writes the golden files: `make_vectors DIR` fills DIR (spec/vectors) with frames, their decoded bytes,
+// frames that must fail and the manifest. `make_vectors --random N SEED DIR` writes N fresh frames with their
+// bytes instead.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <set>
 #include <sstream>
 
+#include "container_vectors.hpp"
 #include "must_fail.hpp"
 #include "sample_data.hpp"
 #include "sha256.hpp"
+#include <tersor/model.hpp>
 
 namespace {
 
@@ -62,7 +65,8 @@ std::vector<vector_case> good_cases() {
   std::vector<vector_case> all;
   for (const dtype type : {dtype::bf16, dtype::f16, dtype::f32, dtype::f8_e4m3, dtype::f8_e5m2}) {
     for (const codec c : {codec::top16, codec::rank}) {
-      for (const std::uint64_t n : {0U, 1U, 1023U, 1025U}) all.push_back({.asked = c, .type = type, .shape = {n}});
+      for (const std::uint64_t n : {0U, 1U, 1023U, 1025U})
+        all.push_back({.asked = c, .type = type, .shape = {n}});
       const std::uint64_t longest = type == dtype::f32 ? 4000 : 9001;
       all.push_back({.asked = c, .type = type, .shape = {longest}, .data = pattern::mixed});
     }
@@ -83,6 +87,7 @@ std::vector<vector_case> good_cases() {
   add({.type = dtype::bf16, .shape = {1000}, .data = pattern::uniform, .raw_fallback = true});
   add({.type = dtype::bf16, .shape = {1500}, .calibrated = true});
   add({.asked = codec::top16, .type = dtype::bf16, .shape = {1500}, .calibrated = true});
+  add({.type = dtype::bf16, .shape = {23}, .calibrated = true});
   add({.asked = codec::raw, .type = dtype::i64, .shape = {3, 43}});
   add({.asked = codec::raw, .type = dtype::boolean, .shape = {1000}});
   add({.asked = codec::raw, .type = dtype::bytes, .shape = {16385}});
@@ -100,7 +105,8 @@ class writer {
 
   void good(const vector_case& c) {
     const std::uint64_t n = product(c.shape);
-    const std::string stem = lower(to_string(c.type)) + "-" + (c.label.empty() ? std::to_string(n) : c.label) + "-" +
+    const std::string stem = lower(to_string(c.type)) + "-" +
+                             (c.label.empty() ? std::to_string(n) : c.label) + "-" +
                              golden::to_string(c.data);
     const bytes data = golden::sample(c.type, n, c.data, n + 1);
     tersor::encode_options options{.codec = c.asked, .raw_fallback = c.raw_fallback};
@@ -108,19 +114,20 @@ class writer {
     const bytes frame =
         tersor::encode(ctx_, {.type = c.type, .shape = c.shape, .data = data}, options).value();
     const auto info = tersor::inspect(frame).value();
-    const std::string name = std::string(to_string(c.asked)) + "-" + stem + (c.raw_fallback ? "-fallback" : "") +
-                             (c.calibrated ? "-calibrated" : "");
+    const std::string name = std::string(to_string(c.asked)) + "-" + stem +
+                             (c.raw_fallback ? "-fallback" : "") + (c.calibrated ? "-calibrated" : "");
     if (bins_.insert(stem).second) write(dir_ / (stem + ".bin"), data);
     write(dir_ / (name + ".tersor"), frame);
-    manifest_ << (first_ ? "" : ",") << "\n    {\"name\": \"" << name << "\", \"codec\": \"" << to_string(info.codec)
-              << "\", \"asked\": \"" << to_string(c.asked) << "\", \"raw_fallback\": " << c.raw_fallback
-              << ", \"calibrated\": " << c.calibrated << ",\n     \"dtype\": \"" << to_string(c.type)
-              << "\", \"shape\": " << json_list(c.shape) << ", \"frame_shape\": " << json_list(info.shape)
-              << ", \"raw_tiles\": " << info.raw_tiles << ", \"escape_tiles\": " << info.escape_tiles
-              << ",\n     \"frame\": \"" << name << ".tersor\", \"frame_bytes\": " << frame.size()
-              << ", \"frame_sha256\": \"" << golden::sha256::hex(frame) << "\",\n     \"bin\": \"" << stem
-              << ".bin\", \"bin_bytes\": " << data.size() << ", \"bin_sha256\": \"" << golden::sha256::hex(data)
-              << "\"}";
+    manifest_ << (first_ ? "" : ",") << "\n    {\"name\": \"" << name << "\", \"codec\": \""
+              << to_string(info.codec) << "\", \"asked\": \"" << to_string(c.asked)
+              << "\", \"raw_fallback\": " << c.raw_fallback << ", \"calibrated\": " << c.calibrated
+              << ",\n     \"dtype\": \"" << to_string(c.type) << "\", \"shape\": " << json_list(c.shape)
+              << ", \"frame_shape\": " << json_list(info.shape) << ", \"raw_tiles\": " << info.raw_tiles
+              << ", \"escape_tiles\": " << info.escape_tiles << ",\n     \"frame\": \"" << name
+              << ".tersor\", \"frame_bytes\": " << frame.size() << ", \"frame_sha256\": \""
+              << golden::sha256::hex(frame) << "\",\n     \"bin\": \"" << stem
+              << ".bin\", \"bin_bytes\": " << data.size() << ", \"bin_sha256\": \""
+              << golden::sha256::hex(data) << "\"}";
     first_ = false;
   }
 
@@ -129,13 +136,15 @@ class writer {
     const auto decoded = tersor::decode(ctx_, b.data);
     const tersor::errc got = decoded ? tersor::errc::ok : decoded.error().code;
     if (got != b.code) {
-      std::fprintf(stderr, "%s: expected %s, got %s\n", b.name.c_str(), to_string(b.code).data(), to_string(got).data());
+      std::fprintf(stderr, "%s: expected %s, got %s\n", b.name.c_str(), to_string(b.code).data(),
+                   to_string(got).data());
       return false;
     }
     write(dir_ / "must-fail" / (b.name + ".tersor"), b.data);
-    manifest_ << (first_ ? "" : ",") << "\n    {\"name\": \"" << b.name << "\", \"error\": \"" << to_string(b.code)
-              << "\", \"frame\": \"must-fail/" << b.name << ".tersor\", \"frame_bytes\": " << b.data.size()
-              << ",\n     \"frame_sha256\": \"" << golden::sha256::hex(b.data) << "\"}";
+    manifest_ << (first_ ? "" : ",") << "\n    {\"name\": \"" << b.name << "\", \"error\": \""
+              << to_string(b.code) << "\", \"frame\": \"must-fail/" << b.name
+              << ".tersor\", \"frame_bytes\": " << b.data.size() << ",\n     \"frame_sha256\": \""
+              << golden::sha256::hex(b.data) << "\"}";
     first_ = false;
     return true;
   }
@@ -143,6 +152,21 @@ class writer {
   void begin_bad() {
     manifest_ << "\n  ],\n  \"must_fail\": [";
     first_ = true;
+  }
+
+  bool containers() {
+    const golden::container_pair good = golden::make_container(ctx_, dir_);
+    write(dir_ / "file.safetensors", good.plain);
+    write(dir_ / "file.tersor.safetensors", good.packed);
+    manifest_ << "\n  ],\n  \"files\": [\n    {\"name\": \"file\", \"plain\": \"file.safetensors\", "
+                 "\"plain_sha256\": \""
+              << golden::sha256::hex(good.plain)
+              << "\",\n     \"packed\": \"file.tersor.safetensors\", \"packed_sha256\": \""
+              << golden::sha256::hex(good.packed) << "\"}\n  ],\n  \"files_must_fail\": [";
+    first_ = true;
+    bool right = true;
+    for (const auto& b : golden::bad_containers(ctx_, good)) right = bad_file(b) && right;
+    return right;
   }
 
   void finish() {
@@ -155,6 +179,24 @@ class writer {
   [[nodiscard]] const tersor::context& ctx() const { return ctx_; }
 
  private:
+  bool bad_file(const golden::bad_container& b) {
+    const fs::path name = fs::path("must-fail") / (b.name + ".safetensors");
+    write(dir_ / name, b.data);
+    const fs::path out = dir_ / "restored.safetensors";
+    const auto restored = tersor::decompress(ctx_, dir_ / name, out);
+    fs::remove(out);
+    const tersor::errc got = restored ? tersor::errc::ok : restored.error().code;
+    manifest_ << (first_ ? "" : ",") << "\n    {\"name\": \"" << b.name << "\", \"error\": \""
+              << to_string(b.code) << "\", \"packed\": \"" << name.string()
+              << "\",\n     \"packed_sha256\": \"" << golden::sha256::hex(b.data) << "\"}";
+    first_ = false;
+    if (got != b.code) {
+      std::fprintf(stderr, "%s: expected %s, got %s\n", b.name.c_str(), to_string(b.code).data(),
+                   to_string(got).data());
+    }
+    return got == b.code;
+  }
+
   static tersor::codebook other_book(dtype type) {
     const auto data = golden::sample(type, 500, pattern::clean, 99);
     return tersor::make_codebook(type, tersor::count_symbols(type, data).value()).value();
@@ -195,6 +237,7 @@ int golden_files(const fs::path& dir) {
   out.begin_bad();
   bool right = true;
   for (const golden::bad_frame& b : golden::must_fail(out.ctx())) right = out.bad(b) && right;
+  right = out.containers() && right;
   out.finish();
   return right ? 0 : 1;
 }
@@ -203,7 +246,8 @@ int golden_files(const fs::path& dir) {
 
 int main(int argc, char** argv) {
   const std::vector<std::string> args(argv + 1, argv + argc);
-  if (args.size() == 4 && args[0] == "--random") return random_frames(std::stoull(args[1]), std::stoull(args[2]), args[3]);
+  if (args.size() == 4 && args[0] == "--random")
+    return random_frames(std::stoull(args[1]), std::stoull(args[2]), args[3]);
   if (args.size() == 1) return golden_files(args[0]);
   std::fprintf(stderr, "usage: make_vectors DIR | make_vectors --random N SEED DIR\n");
   return 2;

@@ -16,7 +16,8 @@ class bad_frames {
   [[nodiscard]] frame_edit good(tersor::codec c, tersor::dtype type, std::uint64_t n, pattern p) const;
   [[nodiscard]] const tersor::context& ctx() const noexcept { return *ctx_; }
 
-  void add(std::string name, tersor::errc code, frame_edit from, const std::function<void(frame_edit&)>& change);
+  void add(std::string name, tersor::errc code, frame_edit from,
+           const std::function<void(frame_edit&)>& change);
 
   std::vector<bad_frame> all;
 

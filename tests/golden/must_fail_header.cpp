@@ -7,8 +7,9 @@ using tersor::codec;
 using tersor::dtype;
 using tersor::errc;
 
-constexpr std::uint64_t kVersion = 8, kCodec = 10, kType = 11, kDims = 12, kFlags = 13, kWidths = 14, kValues = 16,
-                        kTailWords = 24, kIndexDigest = 32, kHeaderDigest = 40, kCodebook = 48, kShape = 64;
+constexpr std::uint64_t kVersion = 8, kCodec = 10, kType = 11, kDims = 12, kFlags = 13, kWidths = 14,
+                        kValues = 16, kTailWords = 24, kIndexDigest = 32, kHeaderDigest = 40, kCodebook = 48,
+                        kShape = 64;
 
 /// Header fields with one wrong value and a right digest.
 struct field_case {
@@ -69,7 +70,8 @@ void add_header_cases(bad_frames& to) {
     f.fix_header();
   });
   to.add("header-digest", errc::digest_mismatch, rank, [](frame_edit& f) { f.flip(kHeaderDigest); });
-  to.add("header-digest-before-version", errc::digest_mismatch, rank, [](frame_edit& f) { f.set(kVersion, 2, 1); });
+  to.add("header-digest-before-version", errc::digest_mismatch, rank,
+         [](frame_edit& f) { f.set(kVersion, 2, 1); });
   to.add("header-sizes-wrap", errc::size_overflow, small, [](frame_edit& f) {
     f.set(kDims, 1, 2);
     f.set(kValues, 8, 0);

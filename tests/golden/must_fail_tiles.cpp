@@ -107,31 +107,40 @@ void add_tile_cases(bad_frames& to) {
   to.add("tile-top16-escapes-overrun", errc::malformed, top16, shorten_tail);
   to.add("tile-tail-padding", errc::malformed, clean,
          [](frame_edit& f) { f.flip(f.at("tails") + f.find("tails").size - 1, 0x80); });
-  to.add("tile-top16-tail-padding", errc::malformed, to.good(codec::top16, dtype::bf16, 990, pattern::weights),
+  to.add("tile-top16-tail-padding", errc::malformed,
+         to.good(codec::top16, dtype::bf16, 990, pattern::weights),
          [](frame_edit& f) { f.flip(f.at("tails") + f.find("tails").size - 1, 0x80); });
   to.add("tile-more-continue", errc::malformed, single, [](frame_edit& f) { f.set(f.at("codes"), 1, 3); });
-  // The escapes of a coded tile that no value needs: the missing value 1 escapes to the symbol that code 0 has.
-  to.add("last-tile-escape", errc::malformed, to.good(codec::top16, dtype::bf16, 1, pattern::constant), [](frame_edit& f) {
-    f.resize(f.data().size() + 128);
-    f.set(f.at("codes"), 1, 0xf0);
-    f.set(f.at("tails"), 1, f.get(48, 1));
-    record r = f.chunk(0);
-    r.escapes = 1;
-    r.words[0] = 1;
-    f.set(24, 8, 1);
-    f.put_chunk(0, r);
-  });
+  // The escapes of a coded tile that no value needs: the missing value 1 escapes to the symbol that code 0
+  // has.
+  to.add("last-tile-escape", errc::malformed, to.good(codec::top16, dtype::bf16, 1, pattern::constant),
+         [](frame_edit& f) {
+           f.resize(f.data().size() + 128);
+           f.set(f.at("codes"), 1, 0xf0);
+           f.set(f.at("tails"), 1, f.get(48, 1));
+           record r = f.chunk(0);
+           r.escapes = 1;
+           r.words[0] = 1;
+           f.set(24, 8, 1);
+           f.put_chunk(0, r);
+         });
   to.add("tile-escape-no-symbol", errc::malformed, to.good(codec::top16, dtype::f16, 1000, pattern::weights),
          [](frame_edit& f) { f.flip(f.at("tails"), 0x20); });
   // Value 1023 is the last in value order and in lane order.
   to.add("last-tile-rest", errc::malformed, rank, [](frame_edit& f) { f.flip(f.at("rest bytes") + 1023); });
-  to.add("last-tile-first-padding", errc::malformed, rank, [](frame_edit& f) { f.flip(f.at("rest bytes") + 1000); });
+  to.add("last-tile-first-padding", errc::malformed, rank,
+         [](frame_edit& f) { f.flip(f.at("rest bytes") + 1000); });
   to.add("last-tile-code", errc::malformed, rank, [](frame_edit& f) { f.flip(f.at("codes") + 255, 0x40); });
-  to.add("last-tile-raw-code", errc::malformed, raw, [](frame_edit& f) { f.flip(f.at("codes") + 255, 0x40); });
-  to.add("last-tile-raw-tail-4", errc::malformed, raw, [](frame_edit& f) { f.flip(f.at("tails") + 511, 0x80); });
-  to.add("last-tile-raw-tail-2", errc::malformed, raw, [](frame_edit& f) { f.flip(f.at("tails") + 767, 0x80); });
-  to.add("last-tile-rest-field-2", errc::malformed, half, [](frame_edit& f) { f.flip(f.at("rest fields") + 255, 0x40); });
-  to.add("last-tile-rest-field-1", errc::malformed, half, [](frame_edit& f) { f.flip(f.at("rest fields") + 383, 0x80); });
+  to.add("last-tile-raw-code", errc::malformed, raw,
+         [](frame_edit& f) { f.flip(f.at("codes") + 255, 0x40); });
+  to.add("last-tile-raw-tail-4", errc::malformed, raw,
+         [](frame_edit& f) { f.flip(f.at("tails") + 511, 0x80); });
+  to.add("last-tile-raw-tail-2", errc::malformed, raw,
+         [](frame_edit& f) { f.flip(f.at("tails") + 767, 0x80); });
+  to.add("last-tile-rest-field-2", errc::malformed, half,
+         [](frame_edit& f) { f.flip(f.at("rest fields") + 255, 0x40); });
+  to.add("last-tile-rest-field-1", errc::malformed, half,
+         [](frame_edit& f) { f.flip(f.at("rest fields") + 383, 0x80); });
 }
 
 void add_chunk_cases(bad_frames& to) {
@@ -139,9 +148,12 @@ void add_chunk_cases(bad_frames& to) {
   const frame_edit rank = to.good(codec::rank, dtype::bf16, 1000, pattern::weights);
   const frame_edit other = to.good(codec::rank, dtype::bf16, 1000, pattern::clean);
   const frame_edit plain = to.good(codec::raw, dtype::u8, 16385, pattern::uniform);
-  to.add("chunk-rest-bit", errc::digest_mismatch, rank, [](frame_edit& f) { f.flip(f.at("rest bytes") + 500); });
-  to.add("chunk-raw-bit", errc::digest_mismatch, plain, [](frame_edit& f) { f.flip(f.at("payload") + 16384); });
-  to.add("chunk-escape-bit", errc::digest_mismatch, to.good(codec::top16, dtype::bf16, 1000, pattern::weights),
+  to.add("chunk-rest-bit", errc::digest_mismatch, rank,
+         [](frame_edit& f) { f.flip(f.at("rest bytes") + 500); });
+  to.add("chunk-raw-bit", errc::digest_mismatch, plain,
+         [](frame_edit& f) { f.flip(f.at("payload") + 16384); });
+  to.add("chunk-escape-bit", errc::digest_mismatch,
+         to.good(codec::top16, dtype::bf16, 1000, pattern::weights),
          [](frame_edit& f) { f.flip(f.at("tails")); });
   to.add("chunk-spliced", errc::digest_mismatch, rank, [&](frame_edit& f) {
     std::copy_n(other.data().begin() + static_cast<std::ptrdiff_t>(f.at("rest bytes")), 1000,
@@ -152,9 +164,10 @@ void add_chunk_cases(bad_frames& to) {
     r.digest = other.chunk(0).digest;
     f.put_chunk(0, r);
   });
-  // The same values at tiles 1 and 9 would have the same planes: only the position in the digest tells them apart.
-  to.add("chunk-digest-moved", errc::digest_mismatch, to.good(codec::rank, dtype::f8_e5m2, 16384, pattern::constant),
-         [](frame_edit& f) {
+  // The same values at tiles 1 and 9 would have the same planes: only the position in the digest tells them
+  // apart.
+  to.add("chunk-digest-moved", errc::digest_mismatch,
+         to.good(codec::rank, dtype::f8_e5m2, 16384, pattern::constant), [](frame_edit& f) {
            record first = f.chunk(0), second = f.chunk(1);
            std::swap(first.digest, second.digest);
            f.put_chunk(0, first);
@@ -171,7 +184,8 @@ void add_chunk_cases(bad_frames& to) {
            f.put_chunk(0, f.chunk(1));
            f.put_chunk(1, first);
          });
-  to.add("chunk-last-value", errc::digest_mismatch, two, [](frame_edit& f) { f.flip(f.at("rest fields") + 8 * 256); });
+  to.add("chunk-last-value", errc::digest_mismatch, two,
+         [](frame_edit& f) { f.flip(f.at("rest fields") + 8 * 256); });
 }
 
 }  // namespace golden

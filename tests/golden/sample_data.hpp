@@ -2,8 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <tersor/tensor.hpp>
 #include <vector>
+
+#include <tersor/tensor.hpp>
 
 namespace golden {
 

@@ -19,7 +19,7 @@ DTYPES = ["BYTES", "BF16", "F16", "F32", "F8_E4M3", "F8_E5M2", "BOOL", "U8", "I8
 VALUE_BYTES = [1, 2, 2, 4, 1, 1, 1, 1, 1, 2, 2, 4, 4, 8, 8, 8]
 CODECS = ["raw", "top16", "rank"]
 WIDTHS = {"raw": (), "top16": (4,), "rank": (2, 2, 2, 3)}
-CODEBOOK_ENTRIES = {"raw": 0, "top16": 15, "rank": 16}
+CODEBOOK_ENTRIES = {"top16": 15, "rank": 16}
 
 TILE = 1024
 TILES_PER_CHUNK = 8

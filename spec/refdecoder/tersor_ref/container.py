@@ -1,6 +1,7 @@
 """container.md: a compressed safetensors file back to the original, byte for byte."""
 
 import json
+import re
 import struct
 from collections import namedtuple
 
@@ -13,8 +14,7 @@ BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "
         "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "C64": 64, "F64": 64, "I64": 64, "U64": 64, "F4": 4,
         "F6_E2M3": 6, "F6_E3M2": 6}
 
-_OPENING = '{"__metadata__":{"tersor":"'
-_DIGEST_KEY = '","tersor.header_digest":"'
+_HEAD = re.compile(r'\{"__metadata__":\{"tersor":"(?P<version>[0-9]{1,9})","tersor\.header_digest":"(?P<digest>[0-9a-f]{16})')
 _DIGESTS_KEY = '","tersor.digests":"'
 _HEADER_KEY = '","tersor.header":"'
 
@@ -69,18 +69,20 @@ def parse_header(header):
     return metadata, tensors, at
 
 
+def is_container_key(key):
+    return key == "tersor" or key.startswith("tersor.")
+
+
 def check_header_digest(header):
-    """The version's text, after the digest over the header was compared."""
+    """Steps 2 and 3 of container.md "Reading", and the four members' places."""
     text = header.decode("latin-1")
-    opening = text.startswith(_OPENING)
-    place = text.find(_DIGEST_KEY, len(_OPENING)) + len(_DIGEST_KEY)
-    require(opening and place >= len(_DIGEST_KEY), "the header does not begin as a container's")
-    version = text[len(_OPENING):place - len(_DIGEST_KEY)]
-    digits = text[place:place + 16]
+    found = _HEAD.match(text)
+    require(found, "the header does not begin as a container's")
+    place = found.end() - 16
     zeroed = header[:place] + b"0" * 16 + header[place + 16:]
     computed = digest.digest(zeroed, domain=digest.CONTAINER_HEADER)
-    require(digits == f"{computed:016x}", "header digest differs", "digest_mismatch")
-    require(version == "0", f"container version {version}", "unsupported_version")
+    require(found["digest"] == f"{computed:016x}", "header digest differs", "digest_mismatch")
+    require(found["version"] == "0", f"container version {found['version']}", "unsupported_version")
     rest = text[place + 16:]
     require(rest.startswith(_DIGESTS_KEY), "tersor.digests is not the third member")
     end = rest.find('"', len(_DIGESTS_KEY))
@@ -134,19 +136,19 @@ def _check_order(tensors, packed, by_name):
 def decompress(data):
     header, body = split(data)
     metadata, packed, end = parse_header(header)
-    require("tersor" in metadata, "not a Tersor file", "wrong_kind")
-    check_header_digest(header)
     require(end <= len(body), "the file ends early", "truncated")
     require(end == len(body), "bytes after the data")
+    require(any(map(is_container_key, metadata)), "not a Tersor file", "wrong_kind")
+    check_header_digest(header)
     require((8 + len(header)) % 128 == 0, "header length")
     require("tersor.header" in metadata and "tersor.digests" in metadata, "metadata of a container is missing")
     original = metadata["tersor.header"].encode("utf-8")
     original_metadata, tensors, original_end = parse_header(original)
-    require(not any(k == "tersor" or k.startswith("tersor.") for k in original_metadata), "compressed twice")
+    require(not any(map(is_container_key, original_metadata)), "compressed twice")
     by_name = {t.name: t for t in packed}
     require(set(by_name) == {t.name for t in tensors}, "tensors of the original and the container differ")
     digests = metadata["tersor.digests"]
-    require(len(digests) == 16 * len(tensors), "length of tersor.digests")
+    require(re.fullmatch(f"[0-9a-f]{{{16 * len(tensors)}}}", digests), "tersor.digests")
     _check_order(tensors, packed, by_name)
     out = [struct.pack("<Q", len(original)), original]
     for i, t in enumerate(tensors):

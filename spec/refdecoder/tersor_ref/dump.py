@@ -14,7 +14,7 @@ def _line(offset, data, note):
 
 def _header(f):
     h = f.header
-    notes = {"codec": h.codec, "dtype": codecs.DTYPES[h.dtype], "values": h.values, "tail words": h.tail_words,
+    notes = {"codec": h.codec, "dtype": codecs.DTYPES[h.dtype], "dims": len(h.shape), "values": h.values, "tail words": h.tail_words,
              "level widths": ", ".join(map(str, codecs.WIDTHS[h.codec])) or "none"}
     for at, size, name in _FIELDS:
         note = f"{name}: {notes[name]}" if name in notes else name
@@ -26,8 +26,8 @@ def _header(f):
 
 
 def _tile_note(record, t):
-    kind = "raw" if record.raw >> t & 1 else "coded, escapes" if record.escapes >> t & 1 else "coded"
-    return f"tile {t} {kind} {record.tail_words[t]} words"
+    kind = "raw" if record.raw >> t & 1 else "coded with escapes" if record.escapes >> t & 1 else "coded"
+    return f"tile {t} {kind}, tail words: {record.tail_words[t]}"
 
 
 def _index(f):

@@ -31,35 +31,38 @@ def parse_header(data):
     computed = digest.records_digest(head[:40] + bytes(8) + head[48:128], 128, digest.FRAME_HEADER)
     require(computed == header_digest, "header digest differs", "digest_mismatch")
     require(version == VERSION, f"format version {version}", "unsupported_version")
+    shape = struct.unpack("<8Q", head[64:])
+    check_shape(flags, dims, shape, values)
     require(codec < len(codecs.CODECS), f"codec {codec}", "unsupported")
     require(dtype < len(codecs.DTYPES), f"dtype {dtype}", "unsupported")
     name = codecs.CODECS[codec]
-    require(name == "raw" or dtype in codecs.CODED, "a coded frame of a dtype without exponent")
-    require(widths == sum(w << 4 * i for i, w in enumerate(codecs.WIDTHS[name])), "level widths",
-            "malformed" if name == "raw" else "unsupported")
+    book = head[48:64]
+    if name == "raw":
+        require(widths == 0 and tail_words == 0 and not any(book), "a raw frame has no levels, tails or codebook")
+    else:
+        require(dtype in codecs.CODED, "a coded frame of a dtype without exponent")
+        require(widths == sum(w << 4 * i for i, w in enumerate(codecs.WIDTHS[name])), "level widths", "unsupported")
+        check_codebook(name, dtype, book)
+    require(values * codecs.VALUE_BYTES[dtype] <= digest.M64, "the size leaves 64 bits", "size_overflow")
+    return Header(name, dtype, list(shape[:dims]), values, tail_words, index_digest, header_digest, book)
+
+
+def check_shape(flags, dims, shape, values):
     require(flags == 0, "flags")
     require(dims <= 8, "more than 8 dimensions")
-    shape = struct.unpack("<8Q", head[64:])
-    require(not any(shape[dims:]), "unused shape entries are not zero")
     product = 1
     for d in shape[:dims]:
         product *= d
         require(product <= digest.M64, "the product of the shape leaves 64 bits", "size_overflow")
+    require(not any(shape[dims:]), "unused shape entries are not zero")
     require(product == values, "shape and number of values disagree")
-    require(values * codecs.VALUE_BYTES[dtype] <= digest.M64, "the size leaves 64 bits", "size_overflow")
-    if name == "raw":
-        require(tail_words == 0, "a raw frame has no tails")
-    book = head[48:64]
-    check_codebook(name, dtype, book)
-    return Header(name, dtype, list(shape[:dims]), values, tail_words, index_digest, header_digest, book)
 
 
 def check_codebook(codec, dtype, book):
     entries = codecs.CODEBOOK_ENTRIES[codec]
     require(not any(book[entries:]), "unused codebook entries are not zero")
     require(len(set(book[:entries])) == entries, "codebook entries are not distinct")
-    if entries:
-        require(max(book[:entries]) < 1 << codecs.CODED[dtype].symbol_bits, "a codebook entry is no symbol")
+    require(max(book[:entries]) < 1 << codecs.CODED[dtype].symbol_bits, "a codebook entry is no symbol")
 
 
 def layout(h):

@@ -1,0 +1,60 @@
+# bash completion for tersor
+
+_tersor() {
+  local cur prev verb i
+  cur=${COMP_WORDS[COMP_CWORD]}
+  prev=${COMP_WORDS[COMP_CWORD-1]}
+  verb=
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    case ${COMP_WORDS[i]} in
+      compress|decompress|verify|inspect|analyze|calibrate|bench|doctor) verb=${COMP_WORDS[i]}; break ;;
+    esac
+  done
+
+  case $prev in
+    --codec)
+      if [[ $verb == bench ]]; then
+        COMPREPLY=($(compgen -W 'rank top16 raw zstd-1 zstd-3 lz4' -- "$cur"))
+      else
+        COMPREPLY=($(compgen -W 'rank top16 raw' -- "$cur"))
+      fi
+      return ;;
+    --device) COMPREPLY=($(compgen -W 'cpu' -- "$cur")); return ;;
+    -T|--threads) COMPREPLY=($(compgen -W '1 2 4 8 16 32' -- "$cur")); return ;;
+    --include|--exclude|--size|--repeats|--seconds) return ;;
+  esac
+
+  if [[ $cur == -* ]]; then
+    local flags='--help'
+    local output='--json --quiet --verbose'
+    local filter='--include --exclude'
+    local transform="--output --force --rm --dry-run --verify --threads --no-mmap $output"
+    case $verb in
+      '') flags+=' --version' ;;
+      compress) flags+=" $transform --codec --codebook $filter" ;;
+      decompress) flags+=" $transform" ;;
+      verify) flags+=" --against --threads --no-mmap $output" ;;
+      inspect) flags+=" $filter --no-mmap $output" ;;
+      analyze) flags+=" --report --force $filter --threads --no-mmap $output" ;;
+      calibrate) flags+=" --output --force $filter --threads --no-mmap $output" ;;
+      bench) flags+=' --device --threads --input --synthetic --calibration-input --codec --size --repeats --seconds --json --quiet' ;;
+      doctor) flags+=' --json' ;;
+    esac
+    COMPREPLY=($(compgen -W "$flags" -- "$cur"))
+    return
+  fi
+
+  if [[ -z $verb ]]; then
+    COMPREPLY=($(compgen -W 'compress decompress verify inspect analyze calibrate bench doctor' -- "$cur"))
+    return
+  fi
+  if [[ $verb == bench && $prev == bench ]]; then
+    COMPREPLY=($(compgen -W 'codec' -- "$cur"))
+    return
+  fi
+  compopt -o filenames 2>/dev/null
+  local IFS=$'\n'
+  COMPREPLY=($(compgen -f -- "$cur"))
+}
+
+complete -F _tersor tersor

@@ -1,0 +1,125 @@
+#include "container_vectors.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <iterator>
+
+#include "sample_data.hpp"
+#include <tersor/model.hpp>
+
+namespace golden {
+namespace {
+
+using tersor::dtype;
+using tersor::errc;
+using bytes = std::vector<std::byte>;
+
+bytes plain_file() {
+  std::string header = R"({"__metadata__":{"format":"pt","note":"\u20ac \\ \""})";
+  bytes data;
+  const auto add = [&](const std::string& name, dtype type, std::uint64_t n, const std::string& shape,
+                       pattern p) {
+    const bytes tensor = sample(type, n, p, n + 7);
+    header += ",\"" + name + "\":{\"dtype\":\"" + std::string(to_string(type)) + "\",\"shape\":" + shape +
+              ",\"data_offsets\":[" + std::to_string(data.size());
+    data.insert(data.end(), tensor.begin(), tensor.end());
+    header += "," + std::to_string(data.size()) + "]}";
+  };
+  add("model.embed.weight", dtype::bf16, 1020, "[102,10]", pattern::weights);
+  add("positions", dtype::i64, 9, "[3,3]", pattern::uniform);
+  add("empty", dtype::f32, 0, "[0,4]", pattern::weights);
+  add("name with \\\"quotes\\\" and \\u00e9", dtype::f16, 2048, "[2048]", pattern::clean);
+  add("noise", dtype::bf16, 100, "[100]", pattern::uniform);
+  add("nine dims", dtype::f32, 1024, "[1,1,1,1,1,1,1,1,1024]", pattern::mixed);
+  add("scalar", dtype::f64, 1, "[]", pattern::uniform);
+  header += "}  ";
+  bytes file;
+  for (unsigned i = 0; i < 8; ++i) file.push_back(static_cast<std::byte>(header.size() >> (8 * i) & 0xff));
+  for (const char c : header) file.push_back(static_cast<std::byte>(c));
+  file.insert(file.end(), data.begin(), data.end());
+  return file;
+}
+
+std::size_t header_size(const bytes& file) {
+  std::size_t n = 0;
+  for (unsigned i = 0; i < 8; ++i) n |= static_cast<std::size_t>(file[i]) << (8 * i);
+  return n;
+}
+
+std::size_t find(const bytes& file, const std::string& text) {
+  const auto it = std::search(file.begin(), file.end(), text.begin(), text.end(),
+                              [](std::byte a, char b) { return static_cast<char>(a) == b; });
+  if (it == file.end()) std::abort();
+  return static_cast<std::size_t>(it - file.begin());
+}
+
+void put(bytes& file, std::size_t at, const std::string& text) {
+  for (std::size_t i = 0; i < text.size(); ++i) file.at(at + i) = static_cast<std::byte>(text[i]);
+}
+
+void fix_header(const tersor::context& ctx, bytes& file) {
+  const std::string key = "tersor.header_digest\":\"";
+  const std::size_t at = find(file, key) + key.size();
+  put(file, at, std::string(16, '0'));
+  std::uint64_t digest = tersor::digest_bytes(ctx, 3, std::span(file).subspan(8, header_size(file)));
+  std::string digits(16, '0');
+  for (auto it = digits.rbegin(); it != digits.rend(); ++it, digest >>= 4)
+    *it = "0123456789abcdef"[digest & 0xf];
+  put(file, at, digits);
+}
+
+}  // namespace
+
+container_pair make_container(const tersor::context& ctx, const std::filesystem::path& scratch) {
+  container_pair pair{.plain = plain_file(), .packed = {}};
+  const auto plain_path = scratch / "original.safetensors";
+  const auto packed_path = scratch / "packed.safetensors";
+  std::filesystem::remove(packed_path);
+  std::ofstream(plain_path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(pair.plain.data()),
+             static_cast<std::streamsize>(pair.plain.size()));
+  if (!tersor::compress(ctx, plain_path, packed_path)) std::abort();
+  std::ifstream in(packed_path, std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  pair.packed.resize(text.size());
+  put(pair.packed, 0, text);
+  std::filesystem::remove(plain_path);
+  std::filesystem::remove(packed_path);
+  return pair;
+}
+
+std::vector<bad_container> bad_containers(const tersor::context& ctx, const container_pair& good) {
+  std::vector<bad_container> all;
+  const auto add = [&](std::string name, errc code, bool fix, const std::function<void(bytes&)>& change) {
+    bytes file = good.packed;
+    change(file);
+    if (fix) fix_header(ctx, file);
+    all.push_back({"file-" + std::move(name), code, std::move(file)});
+  };
+  const std::size_t data = 8 + header_size(good.packed);
+  const std::string digests = "tersor.digests\":\"";
+  const auto digit = [&](bytes& f) -> std::byte& { return f.at(find(f, digests) + digests.size() + 3); };
+  add("not-tersor", errc::wrong_kind, false, [&](bytes& f) { f = good.plain; });
+  add("version-next", errc::unsupported_version, true,
+      [](bytes& f) { put(f, find(f, "tersor\":\"") + 9, "1"); });
+  add("version-next-digest", errc::digest_mismatch, false,
+      [](bytes& f) { put(f, find(f, "tersor\":\"") + 9, "1"); });
+  add("header-changed", errc::digest_mismatch, false, [](bytes& f) { put(f, find(f, "\"pt\""), "\"np\""); });
+  add("digest-list", errc::digest_mismatch, true,
+      [&](bytes& f) { digit(f) = digit(f) == std::byte{'0'} ? std::byte{'1'} : std::byte{'0'}; });
+  add("digest-list-upper-case", errc::malformed, true, [&](bytes& f) { digit(f) = std::byte{'A'}; });
+  add("member-renamed", errc::malformed, true,
+      [](bytes& f) { put(f, find(f, "tersor.digests"), "tersor.digestz"); });
+  add("other-dtype", errc::malformed, true,
+      [](bytes& f) { put(f, find(f, "\\\"BF16\\\""), "\\\"F16 \\\""); });
+  add("frame-magic", errc::bad_magic, false, [&](bytes& f) { f.at(data) ^= std::byte{1}; });
+  add("stored-bit", errc::digest_mismatch, false, [](bytes& f) { f.back() ^= std::byte{1}; });
+  add("cut", errc::truncated, false, [](bytes& f) { f.pop_back(); });
+  add("cut-in-header", errc::truncated, false, [](bytes& f) { f.resize(200); });
+  add("trailing", errc::malformed, false, [](bytes& f) { f.push_back(std::byte{0}); });
+  return all;
+}
+
+}  // namespace golden

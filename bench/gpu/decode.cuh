@@ -1,11 +1,13 @@
 // The decoding kernel of both codecs.
 //
-// Grid: as many CTAs of 8 warps as fit; CTA b takes chunks b, b + grid, ...; warp w decodes tile w of the chunk.
-// The planes, the first 32 tail words and the record of the next chunk are loaded before this chunk is decoded.
+// Grid: as many CTAs of 8 warps as fit; CTA b takes chunks b, b + grid, ...; warp w decodes tile w of the
+// chunk. The planes, the first 32 tail words and the record of the next chunk are loaded before this chunk is
+// decoded.
 //
 // A lane owns 8 consecutive values of each sub-block s:
-//   rest   8 bytes at 256 s + 8 l of the tile         code   one word of 8 (rank) or 16 (top16) bytes at its multiple of l
-//   out    16 bytes at 512 s + 16 l of the tile       record lane i < 6 holds word i, broadcast by shuffles
+//   rest   8 bytes at 256 s + 8 l of the tile         code   one word of 8 (rank) or 16 (top16) bytes at its
+//   multiple of l out    16 bytes at 512 s + 16 l of the tile       record lane i < 6 holds word i, broadcast
+//   by shuffles
 // Shared: the codec's tables | stage[8 warps] of tail words | sums and verdicts of the tiles [2][8]
 #pragma once
 
@@ -19,7 +21,9 @@ __device__ inline uint2 assemble(u32 exponents, u32 rest) {
   return {__byte_perm(low, high, 0x5140), __byte_perm(low, high, 0x7362)};
 }
 
-__device__ inline u32 rotate_symbols(u32 e) { return (e >> 1 & 0x7f7f7f7fu) | (e << 7 & 0x80808080u); }
+__device__ inline u32 rotate_symbols(u32 e) {
+  return (e >> 1 & 0x7f7f7f7fu) | (e << 7 & 0x80808080u);
+}
 
 /// What a warp loads for one tile ahead of its use.
 template <class Code>
@@ -39,7 +43,8 @@ __device__ inline void load_ahead(tile_ahead<Code>& a, const frame_view& f, u32 
   const uint2* rest = reinterpret_cast<const uint2*>(f.rest + static_cast<u64>(tile) * kTileValues) + lane;
 #pragma unroll
   for (u32 s = 0; s < 4; ++s) a.rest[s] = load_once(rest + 32 * s);
-  a.code = load_once(reinterpret_cast<const Code*>(f.code + static_cast<u64>(tile) * (32 * sizeof(Code))) + lane);
+  a.code =
+      load_once(reinterpret_cast<const Code*>(f.code + static_cast<u64>(tile) * (32 * sizeof(Code))) + lane);
   a.tail = lane < place.words() ? f.tails[place.first + lane] : 0;
 }
 
@@ -50,8 +55,9 @@ struct verdict_slot {
   u32 arrived;  ///< tiles since the kernel began
 };
 
-// In turn r the warp r % 8 first waits for the chunk of turn r - kLag, which the others left long ago, and checks it. So no
-// warp is more than kLag + 7 turns ahead of the slowest, and a slot that is kSlots turns old is free.
+// In turn r the warp r % 8 first waits for the chunk of turn r - kLag, which the others left long ago, and
+// checks it. So no warp is more than kLag + 7 turns ahead of the slowest, and a slot that is kSlots turns old
+// is free.
 constexpr u32 kLag = 4, kSlots = 16;
 
 __device__ inline void report(verdict_slot& slot, u32 warp, u32 lane, const tile_sums& sums, bool good) {
@@ -114,7 +120,8 @@ __global__ void __launch_bounds__(256, kCtas)
       uint4* to = out + static_cast<u64>(tile) * 128 + lane;
       if constexpr (kWork == decode_work::pattern_only) {
 #pragma unroll
-        for (u32 s = 0; s < 4; ++s) to[32 * s] = {now.rest[s].x, now.rest[s].y ^ now.code.x, now.tail, now.code.y};
+        for (u32 s = 0; s < 4; ++s)
+          to[32 * s] = {now.rest[s].x, now.rest[s].y ^ now.code.x, now.tail, now.code.y};
         continue;
       }
       u32* tail = stage[warp];
@@ -139,7 +146,8 @@ __global__ void __launch_bounds__(256, kCtas)
     }
     if constexpr (kDigest != digest_kind::none) {
       report(slots[turn % kSlots], warp, lane, sums, ok);
-      if (turn % kWarps == warp && turn >= kLag) check_chunk(slots[(turn - kLag) % kSlots], turn - kLag, f, status, lane);
+      if (turn % kWarps == warp && turn >= kLag)
+        check_chunk(slots[(turn - kLag) % kSlots], turn - kLag, f, status, lane);
     } else if (!ok && lane == 0) {
       status[chunk] = 2;
     }

@@ -1,8 +1,10 @@
-// What every trial kernel shares: the frame as device pointers, warp scans, and the digest of one tile by one warp.
+// What every trial kernel shares: the frame as device pointers, warp scans, and the digest of one tile by one
+// warp.
 #pragma once
 
 #include <cuda/atomic>
 #include <cuda/ptx>
+
 #include <cuda_runtime.h>
 
 #include "frame.hpp"
@@ -35,8 +37,11 @@ __device__ inline u32 inclusive_scan(u32 value) {
   return value;
 }
 
-/// PRMT with the selector as it is; `__byte_perm` spends an instruction on clearing the sign bits of its nibbles.
-__device__ inline u32 select_bytes(u32 a, u32 b, u32 selector) { return cuda::ptx::prmt(a, b, selector); }
+/// PRMT with the selector as it is; `__byte_perm` spends an instruction on clearing the sign bits of its
+/// nibbles.
+__device__ inline u32 select_bytes(u32 a, u32 b, u32 selector) {
+  return cuda::ptx::prmt(a, b, selector);
+}
 
 // Masks that the compiler cannot see through: with a literal it splits the one LOP3 of `blend` into two.
 struct opaque_masks {
@@ -47,10 +52,16 @@ struct opaque_masks {
 __constant__ opaque_masks kMasks;
 
 /// Bits of `mask` from a, the others from b.
-__device__ inline u32 blend(u32 a, u32 b, u32 mask) { return (a & mask) | (b & ~mask); }
+__device__ inline u32 blend(u32 a, u32 b, u32 mask) {
+  return (a & mask) | (b & ~mask);
+}
 
-__device__ inline uint2 load_once(const uint2* p) { return __ldcs(p); }
-__device__ inline uint4 load_once(const uint4* p) { return __ldcs(p); }
+__device__ inline uint2 load_once(const uint2* p) {
+  return __ldcs(p);
+}
+__device__ inline uint4 load_once(const uint4* p) {
+  return __ldcs(p);
+}
 
 /// Sums of one tile over the warp; the same in every lane.
 struct tile_sums {
@@ -115,7 +126,9 @@ class tile_digest {
 using cta_counter = cuda::atomic_ref<u32, cuda::thread_scope_block>;
 
 /// Lane 0, after `__syncwarp`: all that the warp wrote before is seen by whoever sees the count.
-__device__ inline void count_up(u32& counter) { cta_counter(counter).fetch_add(1, cuda::memory_order_release); }
+__device__ inline void count_up(u32& counter) {
+  cta_counter(counter).fetch_add(1, cuda::memory_order_release);
+}
 
 __device__ inline void wait_for(u32& counter, u32 wanted) {
   while (cta_counter(counter).load(cuda::memory_order_acquire) < wanted) {
@@ -146,7 +159,8 @@ __device__ inline length_mask lengths_before(u32 warp) {
           warp > 4 ? 0x01010101u & ((1u << 8 * (warp - 4)) - 1) : 0u};
 }
 
-/// Where a tile's tail lies, and in `info`: bits 0-7 words | 8 has escapes | 16 is raw | 24 leaves the tails section.
+/// Where a tile's tail lies, and in `info`: bits 0-7 words | 8 has escapes | 16 is raw | 24 leaves the tails
+/// section.
 struct tile_place {
   u64 first;
   u32 info;

@@ -7,7 +7,9 @@
 namespace trial {
 namespace {
 
-u64 align128(u64 x) { return (x + 127) & ~u64{127}; }
+u64 align128(u64 x) {
+  return (x + 127) & ~u64{127};
+}
 
 template <class T>
 T load(const u8* p) {
@@ -52,7 +54,9 @@ struct coded_tile {
   bool raw = false, escapes = false;
 };
 
-u16 in_lane_order(const u16* tile, unsigned j) { return tile[256 * (j / 8 % 4) + 8 * (j / 32) + j % 8]; }
+u16 in_lane_order(const u16* tile, unsigned j) {
+  return tile[256 * (j / 8 % 4) + 8 * (j / 32) + j % 8];
+}
 
 coded_tile encode_tile(const geometry& g, const int rank_of[256], const u16* tile, u8* rest, u8* code) {
   const bool rank = g.codec == codec_id::rank;
@@ -98,21 +102,6 @@ coded_tile encode_tile(const geometry& g, const int rank_of[256], const u16* til
   return out;
 }
 
-void write_header(const geometry& g, const u8 codebook[16], u64 tail_words, u8* frame) {
-  std::memset(frame, 0, kHeaderBytes);
-  store<u64>(frame, 0x0A524F5352455489ULL);
-  frame[10] = static_cast<u8>(g.codec);
-  frame[11] = 1;
-  frame[12] = 1;
-  store<u16>(frame + 14, g.codec == codec_id::rank ? 0x3222 : 0x0004);
-  store<u64>(frame + 16, g.tiles * kTileValues);
-  store<u64>(frame + 24, tail_words);
-  store<u64>(frame + 32, digest_bytes(frame + g.index, g.chunks * kRecordBytes, 1));
-  std::memcpy(frame + 48, codebook, 16);
-  store<u64>(frame + 64, g.tiles * kTileValues);
-  store<u64>(frame + 40, digest_bytes(frame, kHeaderBytes, 2));
-}
-
 u64 tile_hash(const u8 bytes[2048], u64 number) {
   u64 sums[2];
   for (u32 n = 0; n < 2; ++n) {
@@ -129,7 +118,8 @@ u64 tile_hash(const u8 bytes[2048], u64 number) {
     }
     sums[n] = static_cast<u64>(high) << 32 | low;
   }
-  return mix(sums[0] ^ mix(sums[1] ^ mix(number)));
+  const u64 words[2] = {sums[1], sums[0]};
+  return chain(0, number, words, 2);
 }
 
 }  // namespace
@@ -149,14 +139,29 @@ geometry make_geometry(codec_id codec, u64 values) {
   return g;
 }
 
-u64 digest_bytes(const u8* data, std::size_t size, unsigned domain) {
-  u64 digest = 0;
-  for (std::size_t tile = 0; tile * 2048 < size; ++tile) {
-    u8 bytes[2048] = {};
-    std::memcpy(bytes, data + tile * 2048, std::min<std::size_t>(2048, size - tile * 2048));
-    digest += tile_hash(bytes, static_cast<u64>(domain) << 56 | tile);
+void start_header(const geometry& g, const u8 codebook[16], u8* frame) {
+  std::memset(frame, 0, kHeaderBytes);
+  store<u64>(frame, 0x0A524F5352455489ULL);
+  frame[10] = static_cast<u8>(g.codec);
+  frame[11] = 1;
+  frame[12] = 1;
+  store<u16>(frame + 14, g.codec == codec_id::rank ? 0x3222 : 0x0004);
+  store<u64>(frame + 16, g.tiles * kTileValues);
+  std::memcpy(frame + 48, codebook, 16);
+  store<u64>(frame + 64, g.tiles * kTileValues);
+}
+
+void finish_header(const geometry& g, u64 tail_words, u8* frame) {
+  u64 index = 0, words[16];
+  for (u64 c = 0; c < g.chunks; ++c) {
+    std::memcpy(words, frame + g.index + kRecordBytes * c, kRecordBytes);
+    index += chain(1, c, words, 3);
   }
-  return digest;
+  store<u64>(frame + 24, tail_words);
+  store<u64>(frame + 32, index);
+  store<u64>(frame + 40, 0);
+  std::memcpy(words, frame, kHeaderBytes);
+  store<u64>(frame + 40, chain(2, 0, words, 16));
 }
 
 void make_codebook(codec_id codec, const u64 counts[256], u8 codebook[16]) {
@@ -167,7 +172,8 @@ void make_codebook(codec_id codec, const u64 counts[256], u8 codebook[16]) {
   if (codec == codec_id::top16) codebook[15] = 0;
 }
 
-std::vector<u8> reference_encode(codec_id codec, const u8 codebook[16], const u16* values, std::size_t count) {
+std::vector<u8> reference_encode(codec_id codec, const u8 codebook[16], const u16* values,
+                                 std::size_t count) {
   const geometry g = make_geometry(codec, count);
   int rank_of[256];
   std::fill(rank_of, rank_of + 256, 256);
@@ -193,7 +199,8 @@ std::vector<u8> reference_encode(codec_id codec, const u8 codebook[16], const u1
     store<u64>(record + 16, lens);
   }
   frame.resize(g.frame_bytes(tail_words), 0);
-  write_header(g, codebook, tail_words, frame.data());
+  start_header(g, codebook, frame.data());
+  finish_header(g, tail_words, frame.data());
   return frame;
 }
 
@@ -211,7 +218,8 @@ std::vector<u8> canonical_order(const geometry& g, const u8 codebook[16], const 
     out.insert(out.end(), from, from + static_cast<std::ptrdiff_t>(4 * length));
   }
   out.resize(g.frame_bytes(words), 0);
-  write_header(g, codebook, words, out.data());
+  start_header(g, codebook, out.data());
+  finish_header(g, words, out.data());
   return out;
 }
 

@@ -1,5 +1,6 @@
-// Host side of the layout trial: frame geometry, the digest and a plain reference encoder for whole BF16 tiles.
-// It follows spec/frame.md and spec/codecs.md word for word and shares no code with the kernels but `mix` and `key`.
+// Host side of the layout trial: frame geometry, the digest and a plain reference encoder for whole BF16
+// tiles. It follows spec/frame.md and spec/codecs.md word for word and shares no code with the kernels but
+// `mix` and `key`.
 #pragma once
 
 #include <cstddef>
@@ -52,11 +53,20 @@ struct geometry {
 
 geometry make_geometry(codec_id codec, u64 values);
 
-/// Digest of a byte string with the geometry of 2-byte values.
-u64 digest_bytes(const u8* data, std::size_t size, unsigned domain);
+/// Hash of a few words: one mix for domain and number, one a word.
+TERSOR_TRIAL_HD constexpr u64 chain(u32 domain, u64 number, const u64* words, u32 count) {
+  u64 h = mix(static_cast<u64>(domain) << 56 | number);
+  for (u32 i = 0; i < count; ++i) h = mix(words[i] ^ h);
+  return h;
+}
 
 /// Symbols by falling frequency, ties by smaller symbol; top16 leaves entry 15 zero.
 void make_codebook(codec_id codec, const u64 counts[256], u8 codebook[16]);
+
+/// The header but tail words and digests, which stay zero.
+void start_header(const geometry& g, const u8 codebook[16], u8* frame);
+/// The rest of it, from the frame's records.
+void finish_header(const geometry& g, u64 tail_words, u8* frame);
 
 /// The canonical frame of `values` (a multiple of 1024 of them).
 std::vector<u8> reference_encode(codec_id codec, const u8 codebook[16], const u16* values, std::size_t count);

@@ -28,11 +28,9 @@ inline void cuda_ok(cudaError_t e, const char* what) {
 struct device {
   cudaStream_t stream{};
   cudaDeviceProp properties{};
-  int driver = 0;
   device() {
     cuda_ok(cudaStreamCreate(&stream), "stream");
     cuda_ok(cudaGetDeviceProperties(&properties, 0), "properties");
-    cuda_ok(cudaDriverGetVersion(&driver), "driver");
   }
 };
 
@@ -80,7 +78,7 @@ struct job {
   frame_view view;
   u32* status;
   encode_state* state;
-  u64* tail_words;
+  u64* header;
   codec_tables tables;
   cudaStream_t stream;
 };
@@ -96,7 +94,6 @@ class workspace {
         frame(geometry_.frame_bytes(geometry_.tail_capacity)),
         status(geometry_.chunks),
         state(1),
-        counter(1),
         rank_table(256),
         top16_table(256),
         keys(256) {
@@ -122,8 +119,14 @@ class workspace {
     t.rank_symbols = rank_table.get();
     t.top16_symbols = top16_table.get();
     t.keys = keys.get();
-    return {reinterpret_cast<const uint4*>(in.get()), reinterpret_cast<uint4*>(out.get()), v, status.get(), state.get(),
-            counter.get(), t, device_.stream};
+    return {reinterpret_cast<const uint4*>(in.get()),
+            reinterpret_cast<uint4*>(out.get()),
+            v,
+            status.get(),
+            state.get(),
+            reinterpret_cast<u64*>(frame.get()),
+            t,
+            device_.stream};
   }
 
  private:
@@ -135,7 +138,6 @@ class workspace {
   device_array<u8> frame;
   device_array<u32> status;
   device_array<encode_state> state;
-  device_array<u64> counter;
   device_array<uint2> rank_table;
   device_array<u32> top16_table;
   device_array<u32> keys;
@@ -143,14 +145,16 @@ class workspace {
   u8 codebook[16] = {};
 };
 
-inline u64 read_counter(const workspace& w) {
+inline u64 read_tail_words(const workspace& w) {
   u64 words = 0;
   cuda_ok(cudaStreamSynchronize(w.device_of().stream), "kernel");
-  cuda_ok(cudaMemcpy(&words, w.counter.get(), 8, cudaMemcpyDeviceToHost), "size");
+  cuda_ok(cudaMemcpy(&words, w.frame.get() + 24, 8, cudaMemcpyDeviceToHost), "size");
   return words;
 }
 
-inline u32 rotated(u32 e) { return (e >> 1 & 0x7f) | (e << 7 & 0x80); }
+inline u32 rotated(u32 e) {
+  return (e >> 1 & 0x7f) | (e << 7 & 0x80);
+}
 
 inline void set_codebook(workspace& w, const u64 counts[256]) {
   make_codebook(w.geometry_of().codec, counts, w.codebook);
@@ -182,7 +186,11 @@ inline void fill(workspace& w, data_kind kind, u32 salt) {
   cuda_ok(cudaStreamSynchronize(w.device_of().stream), "generate");
   cuda_ok(cudaMemcpy(host, counts.get(), sizeof host, cudaMemcpyDeviceToHost), "counts");
   set_codebook(w, host);
-  cuda_ok(cudaMemset(w.frame.get(), 0xa5, w.geometry_of().frame_bytes(w.geometry_of().tail_capacity)), "poison");
+  cuda_ok(cudaMemset(w.frame.get(), 0xa5, w.geometry_of().frame_bytes(w.geometry_of().tail_capacity)),
+          "poison");
+  u8 header[kHeaderBytes];
+  start_header(w.geometry_of(), w.codebook, header);
+  cuda_ok(cudaMemcpy(w.frame.get(), header, sizeof header, cudaMemcpyHostToDevice), "header");
 }
 
 inline std::vector<u16> values_of(const workspace& w) {
@@ -194,10 +202,13 @@ inline std::vector<u16> values_of(const workspace& w) {
 /// The frame as the encoder left it, with the planes' alignment bytes cleared: the kernels do not own them.
 inline std::vector<u8> frame_of(const workspace& w) {
   const geometry& g = w.geometry_of();
-  const u64 words = read_counter(w);
+  const u64 words = read_tail_words(w);
   std::vector<u8> host(g.frame_bytes(words));
   cuda_ok(cudaMemcpy(host.data(), w.frame.get(), host.size(), cudaMemcpyDeviceToHost), "frame");
-  auto clear = [&](u64 from, u64 to) { std::fill(host.begin() + static_cast<std::ptrdiff_t>(from), host.begin() + static_cast<std::ptrdiff_t>(to), u8{0}); };
+  auto clear = [&](u64 from, u64 to) {
+    std::fill(host.begin() + static_cast<std::ptrdiff_t>(from),
+              host.begin() + static_cast<std::ptrdiff_t>(to), u8{0});
+  };
   clear(g.index + kRecordBytes * g.chunks, g.rest);
   clear(g.rest + kTileValues * g.tiles, g.code);
   clear(g.code + g.code_bytes * g.tiles, g.tails);
@@ -205,15 +216,12 @@ inline std::vector<u8> frame_of(const workspace& w) {
 }
 
 inline void put_frame(workspace& w, const std::vector<u8>& host) {
-  u64 words = 0;
-  std::memcpy(&words, host.data() + 24, 8);
   cuda_ok(cudaMemcpy(w.frame.get(), host.data(), host.size(), cudaMemcpyHostToDevice), "frame");
-  cuda_ok(cudaMemcpy(w.counter.get(), &words, 8, cudaMemcpyHostToDevice), "size");
 }
 
 /// A decode of the frame in `w`, with poisoned output.
 inline job decode_job(const workspace& w) {
-  const u64 words = read_counter(w);
+  const u64 words = read_tail_words(w);
   cuda_ok(cudaMemset(w.out.get(), 0xee, w.geometry_of().tiles * 2048), "poison");
   cuda_ok(cudaMemset(w.status.get(), 0, w.geometry_of().chunks * 4), "poison");
   return w.job_of(words);
@@ -222,8 +230,8 @@ inline job decode_job(const workspace& w) {
 inline u64 differences(const workspace& w) {
   device_array<unsigned long long> bad(1);
   count_differences<<<1056, 256, 0, w.device_of().stream>>>(reinterpret_cast<const u32*>(w.in.get()),
-                                                           reinterpret_cast<const u32*>(w.out.get()),
-                                                           w.geometry_of().tiles * 512, bad.get());
+                                                            reinterpret_cast<const u32*>(w.out.get()),
+                                                            w.geometry_of().tiles * 512, bad.get());
   u64 host = 0;
   cuda_ok(cudaStreamSynchronize(w.device_of().stream), "compare");
   cuda_ok(cudaMemcpy(&host, bad.get(), 8, cudaMemcpyDeviceToHost), "compare");
@@ -242,9 +250,9 @@ inline u64 chunks_not(const workspace& w, u32 want) {
 inline void report_difference(const geometry& g, const std::vector<u8>& a, const std::vector<u8>& b) {
   std::size_t i = 0;
   while (i < a.size() && i < b.size() && a[i] == b[i]) ++i;
-  std::printf("  sizes %zu %zu, first difference at %zu (index %zu rest %zu code %zu tails %zu): %02x %02x\n", a.size(), b.size(), i,
-              (std::size_t)g.index, (std::size_t)g.rest, (std::size_t)g.code, (std::size_t)g.tails, i < a.size() ? a[i] : 0,
-              i < b.size() ? b[i] : 0);
+  std::printf("  sizes %zu %zu, first difference at %zu (index %zu rest %zu code %zu tails %zu): %02x %02x\n",
+              a.size(), b.size(), i, (std::size_t)g.index, (std::size_t)g.rest, (std::size_t)g.code,
+              (std::size_t)g.tails, i < a.size() ? a[i] : 0, i < b.size() ? b[i] : 0);
 }
 
 /// Enough tensors of one kind that a round over them does not stay in the L2 cache.
@@ -261,7 +269,7 @@ class workspaces {
   [[nodiscard]] std::size_t size() const { return items_.size(); }
   /// Reads the sizes of the frames after their first encode.
   void settle() {
-    for (auto& w : items_) words_.push_back(read_counter(*w));
+    for (auto& w : items_) words_.push_back(read_tail_words(*w));
   }
   [[nodiscard]] u64 words(std::size_t i) const { return words_[i]; }
   [[nodiscard]] double ratio() const {
@@ -274,12 +282,12 @@ class workspaces {
   std::vector<u64> words_;
 };
 
-/// Median microseconds of one call, from replays of a graph of at least `tensors` calls over different buffers.
+/// Median microseconds of one call, from replays of a graph of at least `tensors` calls over different
+/// buffers.
 inline double time_us(device& d, const std::function<void(std::size_t)>& call, std::size_t tensors) {
   const std::size_t calls = std::max<std::size_t>(tensors, 8);
   call(0);
   cuda_ok(cudaStreamSynchronize(d.stream), "warm-up");
-  if (std::getenv("TRIAL_ONCE")) return 1;
   cudaGraph_t graph{};
   cudaGraphExec_t exec{};
   cuda_ok(cudaStreamBeginCapture(d.stream, cudaStreamCaptureModeThreadLocal), "capture");
@@ -314,22 +322,28 @@ struct row {
   u64 bytes;
 };
 
-inline void write_json(const char* path, const char* commit, const char* date, const device& d, const std::vector<row>& rows) {
+/// `details`: commit, date, driver; the driver's version is not to be had from the runtime.
+inline void write_json(const char* path, const char* const details[3], const device& d,
+                       const std::vector<row>& rows) {
   std::FILE* out = std::fopen(path, "w");
   if (!out) std::exit(1);
-  std::fprintf(out, "{\"device\": \"%s\", \"driver\": \"CUDA %d.%d\", \"commit\": \"%s\", \"command\": \"layout_trial\", \"date\": \"%s\",\n \"rows\": [\n",
-               d.properties.name, d.driver / 1000, d.driver % 1000 / 10, commit, date);
+  std::fprintf(out,
+               "{\"device\": \"%s\", \"driver\": \"%s\", \"commit\": \"%s\", \"command\": "
+               "\"layout_trial result.json\", \"date\": \"%s\",\n \"rows\": [\n",
+               d.properties.name, details[2], details[0], details[1]);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const row& r = rows[i];
-    std::fprintf(out, "  {\"codec\": \"%s\", \"data\": \"%s\", \"what\": \"%s\", \"gb_s\": %.1f, \"of_pattern_limit\": ", r.codec.c_str(),
-                 r.data.c_str(), r.what.c_str(), r.gb_s);
+    std::fprintf(
+        out,
+        "  {\"codec\": \"%s\", \"data\": \"%s\", \"what\": \"%s\", \"gb_s\": %.1f, \"of_pattern_limit\": ",
+        r.codec.c_str(), r.data.c_str(), r.what.c_str(), r.gb_s);
     if (r.of_pattern_limit > 0) {
       std::fprintf(out, "%.3f", r.of_pattern_limit);
     } else {
       std::fprintf(out, "null");
     }
-    std::fprintf(out, ", \"ratio\": %.4f, \"us\": %.2f, \"bytes\": %llu}%s\n", r.ratio, r.us, (unsigned long long)r.bytes,
-                 i + 1 < rows.size() ? "," : "");
+    std::fprintf(out, ", \"ratio\": %.4f, \"us\": %.2f, \"bytes\": %llu}%s\n", r.ratio, r.us,
+                 (unsigned long long)r.bytes, i + 1 < rows.size() ? "," : "");
   }
   std::fprintf(out, " ]}\n");
   std::fclose(out);

@@ -3,15 +3,16 @@
 // A lane owns 32 values, 8 of each sub-block s; every stream below is in its order.
 //   code word   x: s = 0, 1   y: s = 2, 3        2 bits a value, first value lowest
 //   half        16 values = one 32-bit code word, four groups of 4 values = one byte
-//   stream 2, 3 the lane's level-2 and level-3 fields of one half, rotated left by 24 so that the next group is on top
-//   stream 4    exponents of the lane's next four level-4 values, one byte each
+//   stream 2, 3 the lane's level-2 and level-3 fields of one half, rotated left by 24 so that the next group
+//   is on top stream 4    exponents of the lane's next four level-4 values, one byte each
 //
 // Shared tables, indexed by a byte of four 2-bit fields (fields past the end are 0):
 //   groups[byte]  31..24 mask of the fields of the next level | 19..16 their bits | 15..0 selector
 //   fourth[byte]                                               | 21..16 8 x their count | 15..0 selector
 //   selector nibble: field 0..2 -> itself (entry of this level), field 3 -> 4 + number of threes before it
-// so that four exponents are PRMT(level 1, PRMT(level 2, PRMT(level 3, stream 4, sel3), sel2), sel1). Exponents are
-// held rotated right by one: the byte is then the high byte of the BF16 but its sign, and bit 7 the low byte's.
+// so that four exponents are PRMT(level 1, PRMT(level 2, PRMT(level 3, stream 4, sel3), sel2), sel1).
+// Exponents are held rotated right by one: the byte is then the high byte of the BF16 but its sign, and bit 7
+// the low byte's.
 #pragma once
 
 #include "decode.cuh"
@@ -40,7 +41,9 @@ __device__ inline void fill_tables(rank_tables& t, u32 byte) {
   t.fourth[byte] = (8 * count) << 16 | selector;
 }
 
-__device__ inline u32 threes(u32 fields) { return fields & (fields >> 1) & 0x55555555u; }
+__device__ inline u32 threes(u32 fields) {
+  return fields & (fields >> 1) & 0x55555555u;
+}
 
 /// 32 bits of a stream from any bit on.
 __device__ inline u32 bits_at(const u32* words, u32 bit) {
@@ -48,7 +51,9 @@ __device__ inline u32 bits_at(const u32* words, u32 bit) {
 }
 
 /// Keeps the low `bits` (0..32) bits.
-__device__ inline u32 keep_low(u32 value, u32 bits) { return value & ~__funnelshift_lc(0u, kFull, bits); }
+__device__ inline u32 keep_low(u32 value, u32 bits) {
+  return value & ~__funnelshift_lc(0u, kFull, bits);
+}
 
 /// The first four 3-bit codes as selector nibbles.
 __device__ inline u32 nibbles_of_threes(u32 x) {
@@ -94,7 +99,7 @@ __device__ inline u32 find_escapes(deep_values& deep, u32 n3, u32 first) {
   for (u32 i = 0; i < n3; i += 8) {
     // Eight codes, the missing ones cleared; an escape is three ones.
     const u32 live = keep_low(bits_at(deep.at.words, deep.at.bit + 3 * i), 3 * min(n3 - i, 8u));
-    mine += __popc(live & (live >> 1) & (live >> 2) & 011111111u);
+    mine += __popc(live & (live >> 1) & (live >> 2) & 0x249249u);
   }
   const u32 scan = inclusive_scan(mine);
   deep.at.escapes = reinterpret_cast<const u8*>(deep.at.words) + first + (scan - mine);
@@ -106,18 +111,20 @@ __device__ inline void insert_escapes(deep_values& deep, u32 n3) {
   const u8* next = deep.at.escapes;
   const u32 live = keep_low(bits_at(deep.at.words, deep.at.bit), 3 * n3);
 #pragma unroll 1
-  for (u32 marks = live & (live >> 1) & (live >> 2) & 011111111u; marks; marks &= marks - 1) {
+  for (u32 marks = live & (live >> 1) & (live >> 2) & 0x249249u; marks; marks &= marks - 1) {
     const u32 i = (__ffs(marks) - 1) / 3, exponent = rotate_symbols(*next++) << (8 * (i & 3));
     (i < 4 ? deep.ready.x : deep.ready.y) |= exponent;
   }
 }
 
-/// How a half gets its level-4 exponents: four or eight a lane prepared in registers, or fetched group by group.
+/// How a half gets its level-4 exponents: four or eight a lane prepared in registers, or fetched group by
+/// group.
 enum class deep_path { four, eight, any };
 
 template <deep_path kPath>
 __device__ inline void decode_half(const rank_tables& tables, const rank_entries& e, half_streams in,
-                                   deep_values& deep, const uint2& rest0, const uint2& rest1, uint4& out0, uint4& out1) {
+                                   deep_values& deep, const uint2& rest0, const uint2& rest1, uint4& out0,
+                                   uint4& out1) {
   uint2& fourth = deep.ready;
   const char* groups = reinterpret_cast<const char*>(tables.groups);
   const char* last = reinterpret_cast<const char*>(tables.fourth);
@@ -156,8 +163,9 @@ __device__ inline void decode_half(const rank_tables& tables, const rank_entries
 }
 
 /// Decodes a coded tile from its staged tail. Returns whether the tail is exactly what the counts say.
-__device__ inline bool decode_tile(const rank_tables& tables, const rank_entries& e, const u32* tail, u32 words,
-                                   bool flagged, uint2 code, const uint2 rest[4], uint4 out[4], u32 lane) {
+__device__ inline bool decode_tile(const rank_tables& tables, const rank_entries& e, const u32* tail,
+                                   u32 words, bool flagged, uint2 code, const uint2 rest[4], uint4 out[4],
+                                   u32 lane) {
   const u32 n1a = __popc(threes(code.x)), n1 = n1a + __popc(threes(code.y));
   const u32 scan1 = inclusive_scan(n1), all1 = __shfl_sync(kFull, scan1, 31);
   const u32 at2 = 2 * (scan1 - n1);
@@ -173,11 +181,15 @@ __device__ inline bool decode_tile(const rank_tables& tables, const rank_entries
   const u32 at4 = 2 * (all1 + all2) + 3 * (scan3 - n3);
   const u32 end4 = 2 * (all1 + all2) + 3 * all3;
 
-  const u32 codes = bits_at(tail, at4), most = __any_sync(kFull, n3 > 8) ? 32 : __any_sync(kFull, n3 > 4) ? 8 : 4;
-  deep_values deep{{select_bytes(e.fourth_low, e.fourth_high, nibbles_of_threes(codes)), 0}, {tail, at4, nullptr}};
+  const u32 codes = bits_at(tail, at4), most = __any_sync(kFull, n3 > 8)   ? 32
+                                               : __any_sync(kFull, n3 > 4) ? 8
+                                                                           : 4;
+  deep_values deep{{select_bytes(e.fourth_low, e.fourth_high, nibbles_of_threes(codes)), 0},
+                   {tail, at4, nullptr}};
   u32 bytes = (end4 + 7) >> 3, escapes = 0;
   if (flagged || most > 4) {
-    if (most > 4) deep.ready.y = select_bytes(e.fourth_low, e.fourth_high, nibbles_of_threes(bits_at(tail, at4 + 12)));
+    if (most > 4)
+      deep.ready.y = select_bytes(e.fourth_low, e.fourth_high, nibbles_of_threes(bits_at(tail, at4 + 12)));
     escapes = find_escapes(deep, n3, bytes);
     bytes += escapes;
     if (bytes > 4 * words) {
@@ -240,13 +252,15 @@ struct rank_decoder {
   using entries = rank_entries;
   using tables = rank_tables;
   static constexpr u32 kRawWords = 192;
-  static constexpr u32 kStageWords = 232;  // three levels of 1,024 values: no count of a damaged tile leads outside
+  static constexpr u32 kStageWords =
+      232;  // three levels of 1,024 values: no count of a damaged tile leads outside
 
   static __device__ void fill(tables& t, u32 thread) { fill_tables(t, thread); }
-  static __device__ bool decode(const tables& t, const entries& e, const u32* tail, const tile_place& place, uint2 code,
-                                const uint2 rest[4], uint4 out[4], u32 lane) {
+  static __device__ bool decode(const tables& t, const entries& e, const u32* tail, const tile_place& place,
+                                uint2 code, const uint2 rest[4], uint4 out[4], u32 lane) {
     if (!place.raw()) {
-      return decode_tile(t, e, tail, place.words(), place.escapes(), code, rest, out, lane) && place.words() < kRawWords;
+      return decode_tile(t, e, tail, place.words(), place.escapes(), code, rest, out, lane) &&
+             place.words() < kRawWords;
     }
     decode_raw(tail, code, rest, out, lane);
     return place.words() == kRawWords && !place.escapes();

@@ -1,10 +1,12 @@
 // One tile of rank (2-2-2-3) encoded by one warp; encode.cuh holds the kernel around it.
 //
 // Table, 8 bytes a symbol:
-//   x  31..30 level-2 field, bits reversed | 23..8 eight copies of the level-1 field | 4..0 2 if level 2 exists
-//   y  31..28 deep nibble, bits reversed                                             | 4..0 4 if level 3 exists
-// Fields are appended by a funnel shift whose amount is the entry itself, first value highest; one bit reversal at the
-// end restores the order. The deep nibble joins levels 3 and 4: 0..2 = level-3 code, 3..10 = 3 + level-4 code.
+//   x  31..30 level-2 field, bits reversed | 23..8 eight copies of the level-1 field | 4..0 2 if level 2
+//   exists y  31..28 deep nibble, bits reversed                                             | 4..0 4 if level
+//   3 exists
+// Fields are appended by a funnel shift whose amount is the entry itself, first value highest; one bit
+// reversal at the end restores the order. The deep nibble joins levels 3 and 4: 0..2 = level-3 code, 3..10 =
+// 3 + level-4 code.
 #pragma once
 
 #include "encode.cuh"
@@ -34,7 +36,9 @@ inline void rank_encode_table(const u8 codebook[16], uint2 table[256]) {
   }
 }
 
-__device__ inline u32 threes_of(u32 fields) { return fields & (fields >> 1) & 0x55555555u; }
+__device__ inline u32 threes_of(u32 fields) {
+  return fields & (fields >> 1) & 0x55555555u;
+}
 
 /// Eight values of one sub-block: level-1 fields in bits 8..23 of the result, level 2 and deep appended.
 __device__ inline u32 encode_eight(const uint2* table, uint4 x, u32& second, u32& deep) {
@@ -56,12 +60,18 @@ __device__ inline u32 encode_eight(const uint2* table, uint4 x, u32& second, u32
 }
 
 /// Deep nibbles of which value continue after level 3, as the lowest bit of their nibble.
-__device__ inline u32 deeper(u32 nibbles) { return (nibbles + 0x55555555u) >> 3 & 0x11111111u; }
+__device__ inline u32 deeper(u32 nibbles) {
+  return (nibbles + 0x55555555u) >> 3 & 0x11111111u;
+}
 
-__device__ inline u32 deep_escapes(u32 nibbles) { return nibbles >> 3 & nibbles >> 1 & 0x11111111u; }
+__device__ inline u32 deep_escapes(u32 nibbles) {
+  return nibbles >> 3 & nibbles >> 1 & 0x11111111u;
+}
 
 /// First-value-highest nibbles to first-value-lowest.
-__device__ inline u32 in_order(u32 nibbles, u32 count) { return count ? __brev(nibbles) >> (32 - 4 * count) : 0; }
+__device__ inline u32 in_order(u32 nibbles, u32 count) {
+  return count ? __brev(nibbles) >> (32 - 4 * count) : 0;
+}
 
 /// Writes the level-3 fields and the level-4 codes of up to eight deep nibbles and moves the cursors.
 __device__ inline void place_deep(u32* tail, u32 nibbles, u32 count, u32& at3, u32& at4) {
@@ -82,7 +92,8 @@ __device__ inline void place_deep(u32* tail, u32 nibbles, u32 count, u32& at3, u
 }
 
 /// Appends the escapes in lane order, one lane's 32 values at a time. Returns how many there are.
-__device__ inline u32 place_escapes(u32* tail, const u16* tile, const uint2* table, u32 lanes, u32 first_byte, u32 lane) {
+__device__ inline u32 place_escapes(u32* tail, const u16* tile, const uint2* table, u32 lanes, u32 first_byte,
+                                    u32 lane) {
   u32 count = 0;
 #pragma unroll 1
   for (; lanes; lanes &= lanes - 1) {
@@ -132,12 +143,13 @@ struct lane_streams {
   u32 deep_a, deep_b;      ///< deep nibbles, first value highest; right while there are at most eight
 };
 
-__device__ inline built_tail build_tail(u32* tail, const lane_streams& in, const uint2* table, const uint4* tile,
-                                        u32 lane) {
+__device__ inline built_tail build_tail(u32* tail, const lane_streams& in, const uint2* table,
+                                        const uint4* tile, u32 lane) {
   const u32 n1a = __popc(threes_of(in.code_a)), n1 = n1a + __popc(threes_of(in.code_b));
   const u32 n2a = __popc(threes_of(in.second_a)), n2b = __popc(threes_of(in.second_b)), n2 = n2a + n2b;
   const u32 deep_a = in_order(in.deep_a, n2a), deep_b = in_order(in.deep_b, n2b);
-  u32 n3 = __popc(deeper(deep_a) | deeper(deep_b) << 1), escapes = deep_escapes(deep_a) | deep_escapes(deep_b);
+  u32 n3 = __popc(deeper(deep_a) | deeper(deep_b) << 1),
+      escapes = deep_escapes(deep_a) | deep_escapes(deep_b);
   const bool wide = __any_sync(kFull, max(n2a, n2b) > 8);
   if (wide) {
     n3 = 0;
@@ -164,7 +176,8 @@ __device__ inline built_tail build_tail(u32* tail, const lane_streams& in, const
   }
   __syncwarp();
 
-  const u32 a = n1a ? __brev(in.second_a) >> (32 - 2 * n1a) : 0, b = n1 != n1a ? __brev(in.second_b) >> (32 - 2 * (n1 - n1a)) : 0;
+  const u32 a = n1a ? __brev(in.second_a) >> (32 - 2 * n1a) : 0,
+            b = n1 != n1a ? __brev(in.second_b) >> (32 - 2 * (n1 - n1a)) : 0;
   const u32 low = a | __funnelshift_lc(0u, b, 2 * n1a), high = __funnelshift_lc(b, 0u, 2 * n1a);
   const u32 at2 = 2 * (mine & 0x7ff);
   u32* to = tail + (at2 >> 5);

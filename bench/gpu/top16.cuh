@@ -1,8 +1,8 @@
 // One tile of top16 for BF16, encoded and decoded by one warp.
 //
 // A lane's 32 codes are one 16-byte word, 32 bits a sub-block, first value in the lowest nibble.
-// Decode: four nibbles are PRMT selectors into the low and the high half of the codebook; their top bits choose between.
-// Encode: table[symbol] = the code in all eight nibbles, so that eight values merge by masks.
+// Decode: four nibbles are PRMT selectors into the low and the high half of the codebook; their top bits
+// choose between. Encode: table[symbol] = the code in all eight nibbles, so that eight values merge by masks.
 #pragma once
 
 #include "decode.cuh"
@@ -26,7 +26,8 @@ __device__ inline uint2 exponents_of(const top16_entries& e, u32 codes) {
   const u32 low = codes & 0x77777777u, top = codes >> 3 & 0x11111111u;
   uint2 out;
   out.x = blend(select_bytes(e.e2, e.e3, low), select_bytes(e.e0, e.e1, low), select_bytes(0xff00, 0, top));
-  out.y = blend(select_bytes(e.e2, e.e3, low >> 16), select_bytes(e.e0, e.e1, low >> 16), select_bytes(0xff00, 0, top >> 16));
+  out.y = blend(select_bytes(e.e2, e.e3, low >> 16), select_bytes(e.e0, e.e1, low >> 16),
+                select_bytes(0xff00, 0, top >> 16));
   return out;
 }
 
@@ -45,8 +46,8 @@ struct top16_decoder {
 
   static __device__ void fill(tables&, u32) {}
 
-  static __device__ bool decode(const tables&, const entries& e, const u32* tail, const tile_place& place, uint4 code,
-                                const uint2 rest[4], uint4 out[4], u32 lane) {
+  static __device__ bool decode(const tables&, const entries& e, const u32* tail, const tile_place& place,
+                                uint4 code, const uint2 rest[4], uint4 out[4], u32 lane) {
     const u32 codes[4] = {code.x, code.y, code.z, code.w};
     const u8* next = reinterpret_cast<const u8*>(tail);
     u32 all = 0;
@@ -63,7 +64,8 @@ struct top16_decoder {
     for (u32 s = 0; s < 4; ++s) {
       uint2 x;
       if (place.raw()) {
-        x.x = rotate_symbols(spread_nibbles(codes[s] & 0xffff) | spread_nibbles(tail[4 * lane + s] & 0xffff) << 4);
+        x.x = rotate_symbols(spread_nibbles(codes[s] & 0xffff) | spread_nibbles(tail[4 * lane + s] & 0xffff)
+                                                                     << 4);
         x.y = rotate_symbols(spread_nibbles(codes[s] >> 16) | spread_nibbles(tail[4 * lane + s] >> 16) << 4);
       } else {
         x = exponents_of(e, codes[s]);
@@ -73,8 +75,10 @@ struct top16_decoder {
 #pragma unroll 1
           for (; marks; marks &= marks - 1) {
             u32 at = (__ffs(marks) - 1) * 2, symbol = rotate_symbols(*next++);
-            if (at < 32) x.x |= symbol << at;
-            else x.y |= symbol << (at - 32);
+            if (at < 32)
+              x.x |= symbol << at;
+            else
+              x.y |= symbol << (at - 32);
           }
         }
       }
@@ -108,7 +112,8 @@ struct top16_encoder {
       u32 b = *reinterpret_cast<const u32*>(base + (words[i] >> 21 & 0x3fc));
       pair[i] = blend(b, a, kMasks.odd_nibbles);
     }
-    return blend(blend(pair[3], pair[2], kMasks.odd_bytes), blend(pair[1], pair[0], kMasks.odd_bytes), 0xffff0000u);
+    return blend(blend(pair[3], pair[2], kMasks.odd_bytes), blend(pair[1], pair[0], kMasks.odd_bytes),
+                 0xffff0000u);
   }
 
   static __device__ built_tail escapes_of(u32* tail, const u32 codes[4], const uint4* from, u32 lane) {
@@ -149,7 +154,8 @@ struct top16_encoder {
         tail[4 * lane + s] = pack_nibbles(a >> 4 & 0x0f0f0f0f) | pack_nibbles(b >> 4 & 0x0f0f0f0f) << 16;
       }
     }
-    reinterpret_cast<uint4*>(f.code + static_cast<u64>(tile) * 512)[lane] = {codes[0], codes[1], codes[2], codes[3]};
+    reinterpret_cast<uint4*>(f.code + static_cast<u64>(tile) * 512)[lane] = {codes[0], codes[1], codes[2],
+                                                                             codes[3]};
     return built;
   }
 };

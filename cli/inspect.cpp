@@ -16,7 +16,7 @@ constexpr const char* kExamples =
     "Examples:\n"
     "  tersor inspect model.tersor.safetensors      every tensor, every tensor type, the total\n"
     "  tersor inspect small/ --include '*.mlp.*'    only tensors of this name\n"
-    "  tersor inspect small/ --json | jq .types     as JSON";
+    "  tersor inspect small/ --json | jq .tensor_types    as JSON";
 
 struct inspect_flags {
   common_flags common;

@@ -27,7 +27,7 @@ double bits_per_value(std::uint64_t bytes, std::uint64_t n_values) {
 
 json tensor_json(const tensor_report& t) {
   return {{"name", t.name},
-          {"type", tensor_type(t.name)},
+          {"tensor_type", tensor_type(t.name)},
           {"dtype", t.dtype},
           {"shape", t.shape},
           {"n_values", t.n_values},
@@ -94,20 +94,20 @@ std::string json_of(const job& what, const model_report& report) {
 
 std::string json_of(const job& what, const model_report& report, const std::vector<type_summary>& types) {
   json out = report_json(what, report);
-  out["types"] = json::array();
+  out["tensor_types"] = json::array();
   for (const auto& t : types) {
-    out["types"].push_back({{"type", t.type},
-                            {"dtype", t.dtype},
-                            {"n_tensors", t.n_tensors},
-                            {"shapes", t.shapes},
-                            {"codecs", t.codecs},
-                            {"n_values", t.n_values},
-                            {"original_bytes", t.original_bytes},
-                            {"stored_bytes", t.stored_bytes},
-                            {"bits_per_value", bits_per_value(t.stored_bytes, t.n_values)},
-                            {"ratio", ratio_of(t.original_bytes, t.stored_bytes)},
-                            {"escape_tiles", t.n_escape_tiles},
-                            {"raw_tiles", t.n_raw_tiles}});
+    out["tensor_types"].push_back({{"tensor_type", t.type},
+                                   {"dtype", t.dtype},
+                                   {"n_tensors", t.n_tensors},
+                                   {"shapes", t.shapes},
+                                   {"codecs", t.codecs},
+                                   {"n_values", t.n_values},
+                                   {"original_bytes", t.original_bytes},
+                                   {"stored_bytes", t.stored_bytes},
+                                   {"bits_per_value", bits_per_value(t.stored_bytes, t.n_values)},
+                                   {"ratio", ratio_of(t.original_bytes, t.stored_bytes)},
+                                   {"escape_tiles", t.n_escape_tiles},
+                                   {"raw_tiles", t.n_raw_tiles}});
   }
   return text_of(out);
 }

@@ -41,7 +41,7 @@ struct codebook_set {
 /// True if `name` matches a shell pattern of `*`, `?` and `[...]`.
 [[nodiscard]] bool glob_match(std::string_view pattern, std::string_view name) noexcept;
 
-/// Where a long call is; `done` and `total` count original bytes over all files.
+/// Where a long call is; `done` and `total` count original bytes over all files, twice where what was written is verified.
 struct progress {
   std::uint64_t done = 0;
   std::uint64_t total = 0;
@@ -99,12 +99,14 @@ struct model_report {
 [[nodiscard]] std::filesystem::path default_compressed_path(const std::filesystem::path& src);
 [[nodiscard]] std::filesystem::path default_decompressed_path(const std::filesystem::path& src);
 
-/// Compresses a .safetensors file or a model directory. Memory: at most the largest tensor, its frame bound, and 64 MiB.
+/// Compresses a .safetensors file or a model directory. Memory beyond the mapped source: the largest frame bound, and as
+/// much again, at most 256 MiB, so that one frame is written while the next is coded; with read_mode::pread also the largest tensor.
 /// Nothing carries the name `dst` before everything was written and synced; on any error nothing is left behind.
 [[nodiscard]] result<model_report> compress(const context& ctx, const std::filesystem::path& src,
                                             const std::filesystem::path& dst, const model_options& options = {});
 
-/// The inverse, byte for byte; every digest is compared first.
+/// The inverse, byte for byte; every digest is compared first. Memory beyond the mapped source: two blocks of 16 MiB or of a
+/// sixteenth of the largest tensor; with read_mode::pread also the largest frame.
 [[nodiscard]] result<model_report> decompress(const context& ctx, const std::filesystem::path& src,
                                               const std::filesystem::path& dst, const model_options& options = {});
 
@@ -119,10 +121,10 @@ struct model_report {
 
 /// One tensor's statistics; works on plain and compressed sources.
 struct tensor_analysis {
-  std::string file;
-  std::string name;
+  std::string file = {};
+  std::string name = {};
   tersor::dtype type = dtype::bytes;
-  std::vector<std::uint64_t> shape;
+  std::vector<std::uint64_t> shape = {};
   std::uint64_t n_values = 0;
   histogram counts = {};
   double entropy = 0;                       ///< bits a value
@@ -137,12 +139,12 @@ struct tensor_analysis {
 };
 
 struct analysis {
-  std::vector<tensor_analysis> tensors;     ///< tensors with a coded exponent
+  std::vector<tensor_analysis> tensors = {};  ///< tensors with a coded exponent
   std::uint64_t other_bytes = 0;            ///< bytes of all other tensors, those left out by the options among them
   std::uint64_t n_other_tensors = 0;
   std::uint64_t n_files = 0;
   /// Per dtype over all its tensors, one codebook each (per-tensor codebooks' bits are the weighted means of `tensors`).
-  std::map<dtype, tensor_analysis> overall;
+  std::map<dtype, tensor_analysis> overall = {};
 };
 
 /// Counts the exponents of every source, a file or a directory. `sources` that hold no safetensors file: `not_found`. Memory: 64 MiB,

@@ -112,6 +112,30 @@ bool decode_tile(const decode_job& job, std::uint64_t tile, const std::uint8_t* 
   return true;
 }
 
+/// Decodes a chunk of full tiles in one go; false if its bits contradict the format. Adds its hashes to `digest`.
+bool decode_chunk_run(const decode_job& job, std::uint64_t chunk, const format::chunk_record& record,
+                      tile_ops::decode_run_fn decode_run, const std::uint8_t* tails, std::uint8_t* dst,
+                      std::uint64_t& digest) {
+  const open_frame& frame = *job.frame;
+  const std::uint64_t tile = chunk * kChunkTiles;
+  const auto place = place_of(frame.base, frame.layout, *job.planes, frame.code.plan, tile);
+  tile_run run;
+  run.n_tiles = kChunkTiles;
+  run.escapes = record.escapes;
+  run.raw = record.raw;
+  std::copy_n(std::begin(record.words), kChunkTiles, run.words.begin());
+  if (!decode_run(frame.code, place.rest, place.code_plane, tails, dst, run, job.stream)) return false;
+  for (std::uint32_t t = 0; t < kChunkTiles; ++t) digest += tile_hash(run.sums[t], digest_domain::data, tile + t);
+  return true;
+}
+
+/// True if the chunk's tiles are full and its tails lie far enough from the frame's end for decode_run.
+bool fits_run(const open_frame& frame, std::uint64_t chunk, const format::chunk_record& record,
+              const std::uint8_t* tails) {
+  const auto left = static_cast<std::uint64_t>(frame.base + frame.layout.frame_bytes - tails);
+  return (chunk + 1) * kChunkValues <= frame.header.n_values && record.total_words() * 4 + kTailReadSlack <= left;
+}
+
 void decode_chunk(decode_job& job, std::uint64_t chunk) {
   const open_frame& frame = *job.frame;
   const format::chunk_record record =
@@ -119,13 +143,23 @@ void decode_chunk(decode_job& job, std::uint64_t chunk) {
   const std::uint64_t tile_bytes = std::uint64_t{kTileValues} * job.planes->value_bytes;
   const std::uint8_t* tail = frame.base + frame.layout.tails + record.first_word * 4;
   std::uint64_t digest = 0;
-  for (std::uint32_t t = 0; t < kChunkTiles; ++t) {
+  constexpr const char* kMalformed = "a tile's tail contradicts its codes";
+  const auto decode_run = job.ops->decode_run[job.codec_slot][job.dtype_slot];
+  const bool in_one_run = decode_run != nullptr && fits_run(frame, chunk, record, tail);
+  if (in_one_run) {
+    std::uint8_t* dst = job.dst + (chunk - job.first_chunk) * kChunkTiles * tile_bytes;
+    if (!decode_chunk_run(job, chunk, record, decode_run, tail, dst, digest)) {
+      job.error.note(chunk, errc::malformed, kMalformed);
+      return;
+    }
+  }
+  for (std::uint32_t t = 0; t < kChunkTiles && !in_one_run; ++t) {
     const std::uint64_t tile = chunk * kChunkTiles + t;
     if (tile >= frame.layout.n_tiles) break;
     std::uint8_t* dst = job.dst + (tile - job.first_chunk * kChunkTiles) * tile_bytes;
     if (!decode_tile(job, tile, tail, record.words[t], ((record.raw >> t) & 1) != 0, ((record.escapes >> t) & 1) != 0,
                      dst, digest)) {
-      job.error.note(chunk, errc::malformed, "a tile's tail contradicts its codes");
+      job.error.note(chunk, errc::malformed, kMalformed);
       return;
     }
     tail += record.words[t] * 4;

@@ -70,9 +70,28 @@ std::uint32_t encode_tile(const encode_job& job, std::uint64_t tile, std::uint32
   return job.code.plan.raw_words();
 }
 
+/// Codes a chunk of full tiles in one go; returns its words.
+std::uint32_t encode_chunk_run(const encode_job& job, std::uint64_t chunk, tile_ops::encode_run_fn encode_run,
+                               std::uint8_t* tails, format::chunk_record& record) {
+  const std::uint64_t tile = chunk * kChunkTiles;
+  const auto place = place_of(job.dst, job.layout, *job.planes, job.code.plan, tile);
+  const std::uint8_t* values = job.src.data() + tile * kTileValues * job.planes->value_bytes;
+  tile_run run;
+  run.n_tiles = kChunkTiles;
+  const std::uint32_t words = encode_run(job.code, values, place.rest, place.code_plane, tails, run, job.stream);
+  record.escapes = run.escapes;
+  record.raw = run.raw;
+  for (std::uint32_t t = 0; t < kChunkTiles; ++t) {
+    record.words[t] = run.words[t];
+    record.digest += tile_hash(run.sums[t], digest_domain::data, tile + t);
+  }
+  return words;
+}
+
 /// Codes a group of chunks: planes straight to the frame, tails to `tails`; returns the tails' words.
 std::uint64_t encode_group(const encode_job& job, std::uint64_t group, std::uint8_t* tails,
                            std::array<format::chunk_record, kGroupChunks>& records) {
+  const auto encode_run = job.ops->encode_run[job.codec_slot][job.dtype_slot];
   std::uint64_t words = 0;
   for (std::uint64_t i = 0; i < kGroupChunks; ++i) {
     const std::uint64_t chunk = group * kGroupChunks + i;
@@ -80,6 +99,10 @@ std::uint64_t encode_group(const encode_job& job, std::uint64_t group, std::uint
     format::chunk_record& record = records[i];
     record = {};
     record.first_word = words;
+    if (encode_run != nullptr && (chunk + 1) * kChunkValues <= job.n_values) {
+      words += encode_chunk_run(job, chunk, encode_run, tails + words * 4, record);
+      continue;
+    }
     for (std::uint32_t t = 0; t < kChunkTiles; ++t) {
       const std::uint64_t tile = chunk * kChunkTiles + t;
       if (tile >= job.layout.n_tiles) break;

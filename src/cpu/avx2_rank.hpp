@@ -1,5 +1,5 @@
-// AVX2: the `rank` codec. A lane's 32 two-bit codes of a level are one 64-bit word, so PDEP hands a lane its next codes
-// and PEXT takes them out.
+// AVX2: the `rank` codec. A lane's 32 two-bit codes of a level are one 64-bit word, so PDEP hands a lane its
+// next codes and PEXT takes them out.
 #pragma once
 
 #include <immintrin.h>
@@ -25,7 +25,9 @@ inline __m256i continuing(__m256i fields) noexcept {
   return _mm256_and_si256(_mm256_and_si256(fields, _mm256_srli_epi64(fields, 1)), _mm256_set1_epi8(0x55));
 }
 
-inline std::uint32_t n_set(std::uint64_t mask) noexcept { return static_cast<std::uint32_t>(std::popcount(mask)); }
+inline std::uint32_t n_set(std::uint64_t mask) noexcept {
+  return static_cast<std::uint32_t>(std::popcount(mask));
+}
 
 /// A bit string that is read in pieces of up to 64 bits.
 class word_reader {
@@ -35,7 +37,9 @@ class word_reader {
   /// True unless more was taken than there is.
   [[nodiscard]] bool is_inside() const noexcept { return at_ <= n_bits_; }
   /// The next 57 bits or more.
-  [[nodiscard]] std::uint64_t peek() const noexcept { return load_le<std::uint64_t>(tail_ + (at_ >> 3)) >> (at_ & 7); }
+  [[nodiscard]] std::uint64_t peek() const noexcept {
+    return load_le<std::uint64_t>(tail_ + (at_ >> 3)) >> (at_ & 7);
+  }
   /// The next 64 bits.
   [[nodiscard]] std::uint64_t peek_word() const noexcept {
     return peek() | ((static_cast<std::uint64_t>(tail_[(at_ >> 3) + 8]) << 1) << (63 - (at_ & 7)));
@@ -48,8 +52,9 @@ class word_reader {
   std::uint64_t at_ = 0;
 };
 
-/// Gives every open field its next two-bit code; other fields become zero. `Group` lanes share a read if their codes fit:
-/// choose it so that they usually do. False if the tail is too short, of which at most 40 bytes past its end were read.
+/// Gives every open field its next two-bit code; other fields become zero. `Group` lanes share a read if
+/// their codes fit: choose it so that they usually do. False if the tail is too short, of which at most 40
+/// bytes past its end were read.
 template <unsigned Group>
 inline bool decode_level(word_reader& bits, const lane_words& open, lane_words& codes) noexcept {
   for (unsigned l = 0; l < kLanes; l += Group) {
@@ -101,8 +106,9 @@ class rank_symbols {
                                          _mm256_slli_epi64(_mm256_and_si256(codes2, pairs), 2));
     const __m256i odd = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi64(codes1, 2), pairs),
                                         _mm256_andnot_si256(pairs, codes2));
-    const __m256i deep_even = _mm256_or_si256(
-        _mm256_and_si256(codes3, pairs), _mm256_slli_epi64(_mm256_and_si256(reach3, _mm256_set1_epi8(0x11)), 2));
+    const __m256i deep_even =
+        _mm256_or_si256(_mm256_and_si256(codes3, pairs),
+                        _mm256_slli_epi64(_mm256_and_si256(reach3, _mm256_set1_epi8(0x11)), 2));
     const __m256i deep_odd = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi64(codes3, 2), pairs),
                                              _mm256_and_si256(reach3, _mm256_set1_epi8(0x44)));
     const __m256i f0 = low_nibbles(even, deep_even);
@@ -114,8 +120,10 @@ class rank_symbols {
     const __m256i f01_odd = _mm256_unpackhi_epi8(f0, f1);
     const __m256i f23_even = _mm256_unpacklo_epi8(f2, f3);
     const __m256i f23_odd = _mm256_unpackhi_epi8(f2, f3);
-    store_lanes(symbols, lane, 0, _mm256_unpacklo_epi16(f01_even, f23_even), _mm256_unpacklo_epi16(f01_odd, f23_odd));
-    store_lanes(symbols, lane, 2, _mm256_unpackhi_epi16(f01_even, f23_even), _mm256_unpackhi_epi16(f01_odd, f23_odd));
+    store_lanes(symbols, lane, 0, _mm256_unpacklo_epi16(f01_even, f23_even),
+                _mm256_unpacklo_epi16(f01_odd, f23_odd));
+    store_lanes(symbols, lane, 2, _mm256_unpackhi_epi16(f01_even, f23_even),
+                _mm256_unpackhi_epi16(f01_odd, f23_odd));
   }
 
  private:
@@ -171,8 +179,8 @@ inline bool decode_deepest(const coding& c, word_reader& bits, const std::uint8_
   return portable::take_escapes(c, tail, bits.at(), n_bits, places.data(), n_escapes, symbols);
 }
 
-bool decode_rank(const coding& c, const std::uint8_t* code_plane, const std::uint8_t* tail, std::uint32_t words,
-                 bool escapes, std::uint8_t* symbols) noexcept {
+bool decode_rank(const coding& c, const std::uint8_t* code_plane, const std::uint8_t* tail,
+                 std::uint32_t words, bool escapes, std::uint8_t* symbols) noexcept {
   lane_words open1;
   lane_words codes2;
   lane_words open2;
@@ -183,15 +191,16 @@ bool decode_rank(const coding& c, const std::uint8_t* code_plane, const std::uin
   for (unsigned line = 0; line < kCodeBytes; line += 64) {
     prefetch(code_plane + line, kPrefetchTiles * kCodeBytes);
   }
-  for (unsigned line = 0; line < words * 4; line += 64) prefetch(tail + line, std::uintptr_t{kPrefetchTiles} * words * 4);
+  for (unsigned line = 0; line < words * 4; line += 64)
+    prefetch(tail + line, std::uintptr_t{kPrefetchTiles} * words * 4);
   if (!decode_level<2>(bits, open1, codes2)) return false;
   mark_continuing(codes2, open2);
   if (!decode_level<4>(bits, open2, codes3)) return false;
   mark_continuing(codes3, open3);
   const rank_symbols tables(c);
   for (unsigned l = 0; l < kLanes; l += 4) {
-    tables.store_symbols(load(code_plane + 8 * l), load(&codes2.of[l]), load(&codes3.of[l]), load(&open2.of[l]), l,
-                         symbols);
+    tables.store_symbols(load(code_plane + 8 * l), load(&codes2.of[l]), load(&codes3.of[l]),
+                         load(&open2.of[l]), l, symbols);
   }
   return decode_deepest(c, bits, tail, words * 32, open3, escapes, symbols);
 }
@@ -238,7 +247,8 @@ inline __m256i pack_fields(const __m256i (&rows)[4]) noexcept {
     const __m256i fields = _mm256_and_si256(rows[s], _mm256_set1_epi8(3 << Shift));
     quads[s] = _mm256_madd_epi16(_mm256_maddubs_epi16(fields, by_pair), s < 2 ? by_quad : by_quad_high);
   }
-  // Each 32-bit half of a lane now holds sub-blocks 0, 2, 1, 3; the shuffle brings both halves of a sub-block together.
+  // Each 32-bit half of a lane now holds sub-blocks 0, 2, 1, 3; the shuffle brings both halves of a sub-block
+  // together.
   const __m256i mixed = _mm256_or_si256(_mm256_srli_epi32(_mm256_or_si256(quads[0], quads[2]), Shift),
                                         _mm256_slli_epi32(_mm256_or_si256(quads[1], quads[3]), 16 - Shift));
   const __m256i order = _mm256_setr_epi8(0, 4, 2, 6, 1, 5, 3, 7, 8, 12, 10, 14, 9, 13, 11, 15,  //
@@ -246,7 +256,8 @@ inline __m256i pack_fields(const __m256i (&rows)[4]) noexcept {
   return _mm256_shuffle_epi8(mixed, order);
 }
 
-/// Codes after level 1 and which values take them. Fields of values that do not reach a level are anything but 3.
+/// Codes after level 1 and which values take them. Fields of values that do not reach a level are anything
+/// but 3.
 struct rank_codes {
   lane_words open1;
   lane_words codes2;
@@ -299,9 +310,10 @@ inline void encode_level(word_writer& bits, const lane_words& open, const lane_w
 
 coded_tile encode_rank(const coding& c, const std::uint8_t* symbols, std::uint8_t* code_plane,
                        std::uint8_t* tail) noexcept {
-  // Codes of entries 0..8 as c1 | c2 << 2 | c3 << 4, inverted, so that what the table does not find continues at every
-  // level. Codes below the level that an entry ends at are 0.
-  const __m128i by_entry = _mm_setr_epi8(0x3f, 0x3e, 0x3d, 0x3c, 0x38, 0x34, 0x30, 0x20, 0x10, 0, 0, 0, 0, 0, 0, 0);
+  // Codes of entries 0..8 as c1 | c2 << 2 | c3 << 4, inverted, so that what the table does not find continues
+  // at every level. Codes below the level that an entry ends at are 0.
+  const __m128i by_entry =
+      _mm_setr_epi8(0x3f, 0x3e, 0x3d, 0x3c, 0x38, 0x34, 0x30, 0x20, 0x10, 0, 0, 0, 0, 0, 0, 0);
   const symbol_table table(c, by_entry);
   rank_codes codes;
   with_table_size(table, [&](auto n) { code_symbols<n()>(table, symbols, code_plane, codes); });

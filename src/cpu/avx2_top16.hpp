@@ -11,8 +11,8 @@ namespace avx2 {
 
 constexpr unsigned kCodeBytes16 = 512;  ///< of a tile's code plane
 
-bool decode_top16(const coding& c, const std::uint8_t* code_plane, const std::uint8_t* tail, std::uint32_t words,
-                  bool escapes, std::uint8_t* symbols) noexcept {
+bool decode_top16(const coding& c, const std::uint8_t* code_plane, const std::uint8_t* tail,
+                  std::uint32_t words, bool escapes, std::uint8_t* symbols) noexcept {
   const __m256i book = _mm256_broadcastsi128_si256(load_half(c.book.symbols.data()));
   const __m256i nibble = _mm256_set1_epi8(0x0f);
   __m256i highest = _mm256_setzero_si256();
@@ -26,8 +26,8 @@ bool decode_top16(const coding& c, const std::uint8_t* code_plane, const std::ui
     const __m256i even_high = _mm256_and_si256(_mm256_srli_epi16(even, 4), nibble);
     const __m256i odd_low = _mm256_and_si256(odd, nibble);
     const __m256i odd_high = _mm256_and_si256(_mm256_srli_epi16(odd, 4), nibble);
-    highest = _mm256_max_epu8(highest, _mm256_max_epu8(_mm256_max_epu8(even_low, even_high),
-                                                       _mm256_max_epu8(odd_low, odd_high)));
+    highest = _mm256_max_epu8(
+        highest, _mm256_max_epu8(_mm256_max_epu8(even_low, even_high), _mm256_max_epu8(odd_low, odd_high)));
     const __m256i e0 = _mm256_shuffle_epi8(book, even_low);
     const __m256i e1 = _mm256_shuffle_epi8(book, even_high);
     const __m256i o0 = _mm256_shuffle_epi8(book, odd_low);
@@ -40,16 +40,16 @@ bool decode_top16(const coding& c, const std::uint8_t* code_plane, const std::ui
   std::array<std::uint16_t, kTileValues> values;
   std::uint32_t n_escapes = 0;
   if (found) {
-    portable::for_each_escape(code_plane, [&](std::uint32_t value) {
-      values[n_escapes++] = static_cast<std::uint16_t>(value);
-    });
+    portable::for_each_escape(
+        code_plane, [&](std::uint32_t value) { values[n_escapes++] = static_cast<std::uint16_t>(value); });
   }
   return portable::take_escapes(c, tail, 0, words * 32, values.data(), n_escapes, symbols);
 }
 
 /// Returns whether a code is 15.
 template <unsigned N>
-inline bool pack_codes(const symbol_table& table, const std::uint8_t* symbols, std::uint8_t* code_plane) noexcept {
+inline bool pack_codes(const symbol_table& table, const std::uint8_t* symbols,
+                       std::uint8_t* code_plane) noexcept {
   const __m256i by_pair = _mm256_set1_epi16(0x1001);
   const __m256i ones = _mm256_set1_epi8(-1);
   __m256i lowest = ones;

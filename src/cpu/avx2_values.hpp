@@ -1,11 +1,11 @@
 // AVX2: digest, and BF16 values to and from their planes.
 #pragma once
 
-#include <immintrin.h>
-
 #include <array>
 #include <cstdint>
 #include <cstring>
+
+#include <immintrin.h>
 
 #include "codec/tile_ops.hpp"
 #include "cpu/nh_row_keys.hpp"
@@ -17,11 +17,15 @@ namespace avx2 {
 
 using namespace tersor::codec_detail;
 
-inline __m256i load(const void* src) noexcept { return _mm256_loadu_si256(static_cast<const __m256i*>(src)); }
-inline __m128i load_half(const void* src) noexcept { return _mm_loadu_si128(static_cast<const __m128i*>(src)); }
+inline __m256i load(const void* src) noexcept {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(src));
+}
+inline __m128i load_half(const void* src) noexcept {
+  return _mm_loadu_si128(static_cast<const __m128i*>(src));
+}
 
-/// `Stream` needs an address that 32 divides, and is worth it only where all of a cache line is written at about the
-/// same time.
+/// `Stream` needs an address that 32 divides, and is worth it only where all of a cache line is written at
+/// about the same time.
 template <bool Stream>
 inline void store(void* dst, __m256i v) noexcept {
   if constexpr (Stream) {
@@ -31,8 +35,8 @@ inline void store(void* dst, __m256i v) noexcept {
   }
 }
 
-/// Fetches the line `ahead` bytes after `p`, which may lie outside the buffer. The planes change page every few tiles,
-/// where the hardware's own prefetch stops.
+/// Fetches the line `ahead` bytes after `p`, which may lie outside the buffer. The planes change page every
+/// few tiles, where the hardware's own prefetch stops.
 inline void prefetch(const void* p, std::uintptr_t ahead) noexcept {
   _mm_prefetch(reinterpret_cast<const char*>(reinterpret_cast<std::uintptr_t>(p) + ahead), _MM_HINT_T0);
 }
@@ -40,7 +44,9 @@ constexpr unsigned kPrefetchTiles = 2;
 
 constexpr std::size_t kLine = 64;
 
-inline std::size_t bytes_past_line(const void* p) noexcept { return reinterpret_cast<std::uintptr_t>(p) % kLine; }
+inline std::size_t bytes_past_line(const void* p) noexcept {
+  return reinterpret_cast<std::uintptr_t>(p) % kLine;
+}
 
 /// Copies to any address past the caches; the line that a tile shares with the next goes through them, and is
 /// fetched ahead, because the stores that follow would wait for it.
@@ -106,9 +112,12 @@ void nh_tile(const std::uint8_t* tile, nh_sums& sums) noexcept {
 
 void nh(const std::uint8_t* tile, std::uint32_t value_bytes, nh_sums& sums) noexcept {
   switch (value_bytes) {
-    case 1: return nh_tile<1>(tile, sums);
-    case 2: return nh_tile<2>(tile, sums);
-    default: return nh_tile<4>(tile, sums);
+    case 1:
+      return nh_tile<1>(tile, sums);
+    case 2:
+      return nh_tile<2>(tile, sums);
+    default:
+      return nh_tile<4>(tile, sums);
   }
 }
 
@@ -160,22 +169,25 @@ struct bf16_planes {
 };
 
 inline bf16_planes split_bf16_values(__m256i v0, __m256i v1) noexcept {
-  // Even bytes of each half, then odd bytes; the permutation puts the four pieces of both vectors in value order.
+  // Even bytes of each half, then odd bytes; the permutation puts the four pieces of both vectors in value
+  // order.
   const __m256i apart = _mm256_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15,  //
                                          0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
   const __m256i p0 = _mm256_shuffle_epi8(v0, apart);
   const __m256i p1 = _mm256_shuffle_epi8(v1, apart);
   const __m256i low = _mm256_permute4x64_epi64(_mm256_unpacklo_epi64(p0, p1), 0xd8);
   const __m256i high = _mm256_permute4x64_epi64(_mm256_unpackhi_epi64(p0, p1), 0xd8);
-  // Bit 7 of the low byte is the exponent's lowest bit, bit 7 of the high byte the sign: they change places, which
-  // leaves sign and mantissa in one byte and the exponent, rotated right by one, in the other.
-  const __m256i differ = _mm256_and_si256(_mm256_xor_si256(low, high), _mm256_set1_epi8(static_cast<char>(0x80)));
+  // Bit 7 of the low byte is the exponent's lowest bit, bit 7 of the high byte the sign: they change places,
+  // which leaves sign and mantissa in one byte and the exponent, rotated right by one, in the other.
+  const __m256i differ =
+      _mm256_and_si256(_mm256_xor_si256(low, high), _mm256_set1_epi8(static_cast<char>(0x80)));
   const __m256i rotated = _mm256_xor_si256(high, differ);
   const __m256i carry = _mm256_cmpgt_epi8(_mm256_setzero_si256(), rotated);
   return {_mm256_xor_si256(low, differ), _mm256_sub_epi8(_mm256_add_epi8(rotated, rotated), carry)};
 }
 
-void split_bf16_tile(const std::uint8_t* values, std::uint8_t* rest, std::uint8_t* symbols, nh_sums& sums) noexcept {
+void split_bf16_tile(const std::uint8_t* values, std::uint8_t* rest, std::uint8_t* symbols,
+                     nh_sums& sums) noexcept {
   constexpr unsigned kRowWords = nh_row_keys<2>::kRowWords;
   const std::uint32_t* keys0 = kNhRowKeys<2>.words[0].data();
   const std::uint32_t* keys1 = kNhRowKeys<2>.words[1].data();
@@ -201,13 +213,16 @@ void split_bf16_tile(const std::uint8_t* values, std::uint8_t* rest, std::uint8_
 void split_bf16(const std::uint8_t* values, const rest_out& rest, std::uint8_t* symbols, nh_sums& sums,
                 bool stream) noexcept {
   if (!stream) return split_bf16_tile(values, rest.bytes[0], symbols, sums);
-  // Rows are written half a line at a time, so streaming them directly would be slow even where they are aligned.
+  // Rows are written half a line at a time, so streaming them directly would be slow even where they are
+  // aligned.
   alignas(kLine) std::array<std::uint8_t, kTileValues> staged;
   split_bf16_tile(values, staged.data(), symbols, sums);
   stream_copy(rest.bytes[0], staged.data(), staged.size());
 }
 
-void finish() noexcept { _mm_sfence(); }
+void finish() noexcept {
+  _mm_sfence();
+}
 
 }  // namespace avx2
 }  // namespace

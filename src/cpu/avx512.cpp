@@ -6,10 +6,7 @@
 #endif
 
 #include "cpu/avx512_count.hpp"
-#include "cpu/avx512_decode.hpp"
-#include "cpu/avx512_encode.hpp"
-#include "cpu/avx512_join.hpp"
-#include "cpu/avx512_split.hpp"
+#include "cpu/avx512_run.hpp"
 #include "cpu/backends.hpp"
 
 namespace {
@@ -41,6 +38,26 @@ const codec_detail::tile_ops& avx512_ops() noexcept {
                 avx512::count<codec_detail::e5m2_split>},
       .nh = avx512::nh,
       .finish = avx512::finish,
+      .encode_run = {{{avx512::encode_run<codec_detail::bf16_split, avx512::top16_steps>,
+                       avx512::encode_run<codec_detail::f16_split, avx512::top16_steps>,
+                       avx512::encode_run<codec_detail::f32_split, avx512::top16_steps>,
+                       avx512::encode_run<codec_detail::e4m3_split, avx512::top16_steps>,
+                       avx512::encode_run<codec_detail::e5m2_split, avx512::top16_steps>},
+                      {avx512::encode_run<codec_detail::bf16_split, avx512::rank_steps>,
+                       avx512::encode_run<codec_detail::f16_split, avx512::rank_steps>,
+                       avx512::encode_run<codec_detail::f32_split, avx512::rank_steps>,
+                       avx512::encode_run<codec_detail::e4m3_split, avx512::rank_steps>,
+                       avx512::encode_run<codec_detail::e5m2_split, avx512::rank_steps>}}},
+      .decode_run = {{{avx512::decode_top16_run<codec_detail::bf16_split>,
+                       avx512::decode_top16_run<codec_detail::f16_split>,
+                       avx512::decode_top16_run<codec_detail::f32_split>,
+                       avx512::decode_top16_run<codec_detail::e4m3_split>,
+                       avx512::decode_top16_run<codec_detail::e5m2_split>},
+                      {avx512::decode_rank_run<codec_detail::bf16_split>,
+                       avx512::decode_rank_run<codec_detail::f16_split>,
+                       avx512::decode_rank_run<codec_detail::f32_split>,
+                       avx512::decode_rank_run<codec_detail::e4m3_split>,
+                       avx512::decode_rank_run<codec_detail::e5m2_split>}}},
   };
   return kOps;
 }

@@ -10,6 +10,10 @@ TERSOR_TARGET_BEGIN(TERSOR_TARGET_AVX512)
 namespace {
 namespace avx512 {
 
+/// How far ahead of the tile at work code plane and tails are fetched, in bytes.
+constexpr std::uintptr_t kCodesAhead = 1536;
+constexpr std::uintptr_t kTailAhead = 512;
+
 /// One level's codebook entries as a table that repeats, so that garbage above a code in its byte does no
 /// harm. The last entry of a period stands for "continue": any symbol that the others are not.
 struct level_table {
@@ -182,6 +186,9 @@ bool fill_many(const coding& c, const std::uint8_t* tail, std::uint32_t words, b
 /// Levels 2..4 of a rank tile: the symbols that level 1 lacks, in lane order; false if the tail is malformed.
 TERSOR_VEC bool decode_deep(const coding& c, const std::uint8_t* code_plane, const std::uint8_t* tail,
                             std::uint32_t words, bool escapes, level_symbols& level2) noexcept {
+  prefetch(tail, kTailAhead);
+  prefetch(tail, kTailAhead + kVec);
+  for (unsigned i = 0; i < kGroups; ++i) prefetch(code_plane + kVec * i, kCodesAhead);
   const std::uint32_t n2 = count_threes(code_plane);
   const std::uint32_t bits = 32 * words;
   if (2 * n2 > bits) return false;
@@ -260,6 +267,7 @@ bool decode_top16(const coding& c, const std::uint8_t* code_plane, const std::ui
     }
     for (unsigned i = 0; i < 2; ++i) {
       const vec plane = load(code_plane + 128 * g + kVec * i);
+      prefetch(code_plane + 128 * g + kVec * i, kCodesAhead);
       const vec twos = _mm512_and_si512(plane, _mm512_srli_epi16(plane, 1));
       const vec fours = _mm512_ternarylogic_epi32(twos, _mm512_srli_epi16(twos, 2), splat(0x11), 0x80);
       fifteens = _mm512_or_si512(fifteens, fours);

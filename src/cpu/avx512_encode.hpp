@@ -207,7 +207,8 @@ coded_tile encode_rank_with(const coding& c, const Places& places, const std::ui
 
 /// Codes of a top16 tile; true if a value escapes.
 template <bool Stream, class Places>
-TERSOR_VEC bool put_top16(const Places& places, const std::uint8_t* symbols, std::uint8_t* code_plane) noexcept {
+TERSOR_VEC bool put_top16(const Places& places, const std::uint8_t* symbols,
+                          std::uint8_t* code_plane) noexcept {
   vec any = _mm512_setzero_si512();
   for (unsigned g = 0; g < kGroups; ++g) {
     quad code;

@@ -29,26 +29,28 @@ TERSOR_VEC vec_pair bf16_bytes(vec symbol, vec rest) noexcept {
   return {low, high};
 }
 
+template <bool Stream, bool FirstRow>
+TERSOR_VEC void join_bf16_row(const std::uint8_t* rest, const std::uint8_t* symbols, std::uint8_t* values,
+                              unsigned s, nh_row_state& digest) noexcept {
+  each_of_4([&](auto g) __attribute__((always_inline)) {
+    const unsigned at = 256 * s + 64 * g;
+    prefetch(rest + at, kJoinAhead);
+    const vec_pair bytes = bf16_bytes(load(symbols + at), load(rest + at));
+    const vec_pair out = zip(bytes.low, bytes.high);
+    put<Stream>(values + 2 * at, out.low);
+    put<Stream>(values + 2 * at + kVec, out.high);
+    digest.add<2 * g, FirstRow>(out.low, s);
+    digest.add<2 * g + 1, FirstRow>(out.high, s);
+  });
+}
+
 template <bool Stream>
 TERSOR_VEC void join_tile(bf16_split, const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values,
                           nh_sums& sums) noexcept {
-  nh_state<2> digest;
-  for (unsigned g = 0; g < kGroups; ++g) {
-    quad a;
-    quad b;
-    for (unsigned s = 0; s < kRows; ++s) {
-      const unsigned at = 256 * s + 64 * g;
-      prefetch(rest.bytes[0] + at, kJoinAhead);
-      const vec_pair bytes = bf16_bytes(load(symbols + at), load(rest.bytes[0] + at));
-      const vec_pair out = zip(bytes.low, bytes.high);
-      put<Stream>(values + 2 * at, out.low);
-      put<Stream>(values + 2 * at + kVec, out.high);
-      a.v[s] = out.low;
-      b.v[s] = out.high;
-    }
-    digest.add(a, 128 * g);
-    digest.add(b, 128 * g + kVec);
-  }
+  nh_row_state digest;
+  join_bf16_row<Stream, true>(rest.bytes[0], symbols, values, 0, digest);
+  for (unsigned s = 1; s < kRows; ++s)
+    join_bf16_row<Stream, false>(rest.bytes[0], symbols, values, s, digest);
   digest.finish(sums);
 }
 

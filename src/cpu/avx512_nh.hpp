@@ -1,12 +1,24 @@
 // The digest's two NH sums (spec/codecs.md section 5). Part of avx512.cpp only.
 #pragma once
 
+#include <type_traits>
+
 #include "cpu/avx512_vec.hpp"
 #include "cpu/nh_row_keys.hpp"
 
 TERSOR_TARGET_BEGIN(TERSOR_TARGET_AVX512)
 namespace {
 namespace avx512 {
+
+/// Adds up eight columns of each sum without carries between their halves.
+TERSOR_VEC void fold_sums(vec first, vec second, nh_sums& sums) noexcept {
+  // Unpacking puts the two sums side by side, so that they fold together.
+  const vec both =
+      _mm512_add_epi32(_mm512_unpacklo_epi64(first, second), _mm512_unpackhi_epi64(first, second));
+  const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1));
+  const __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(sums.t.data()), sum);
+}
 
 /// The sums of a tile of W-byte values, fed with 8 columns at a time.
 template <unsigned W>
@@ -27,14 +39,7 @@ class nh_state {
     }
   }
 
-  TERSOR_VEC void finish(nh_sums& sums) const noexcept {
-    // Unpacking puts the two sums side by side, so that they fold together.
-    const vec both = _mm512_add_epi32(_mm512_unpacklo_epi64(folded_[0], folded_[1]),
-                                      _mm512_unpackhi_epi64(folded_[0], folded_[1]));
-    const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1));
-    const __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(sums.t.data()), sum);
-  }
+  TERSOR_VEC void finish(nh_sums& sums) const noexcept { fold_sums(folded_[0], folded_[1], sums); }
 
  private:
   TERSOR_VEC static vec product(vec row, unsigned n, unsigned at) noexcept {
@@ -44,6 +49,47 @@ class nh_state {
 
   vec folded_[kNhSums];
 };
+
+/// The sums of a tile of 2-byte values that is fed row by row, in the order of memory, so that the CPU's own
+/// prefetcher follows: every column keeps its sum in a register.
+class nh_row_state {
+ public:
+  static constexpr unsigned kColumns = 8;  ///< vectors a row
+
+  TERSOR_VEC nh_row_state() noexcept {}
+
+  /// Vector `Column` of row `s`; row 0 first.
+  template <unsigned Column, bool FirstRow>
+  TERSOR_VEC void add(vec v, unsigned s) noexcept {
+    const unsigned word = (s * kColumns + Column) * (kVec / 4);
+    for (unsigned n = 0; n < kNhSums; ++n) {
+      const vec keyed = _mm512_add_epi32(v, _mm512_load_si512(kNhRowKeys<2>.words[n].data() + word));
+      const vec product = _mm512_mul_epu32(keyed, _mm512_srli_epi64(keyed, 32));
+      sums_[n][Column] = FirstRow ? product : _mm512_add_epi64(sums_[n][Column], product);
+    }
+  }
+
+  TERSOR_VEC void finish(nh_sums& sums) const noexcept {
+    vec folded[kNhSums];
+    for (unsigned n = 0; n < kNhSums; ++n) {
+      folded[n] = sums_[n][0];
+      for (unsigned c = 1; c < kColumns; ++c) folded[n] = _mm512_add_epi32(folded[n], sums_[n][c]);
+    }
+    fold_sums(folded[0], folded[1], sums);
+  }
+
+ private:
+  vec sums_[kNhSums][kColumns];
+};
+
+/// Calls `f` with 0 .. 3 as compile-time constants.
+template <class F>
+TERSOR_VEC void each_of_4(F&& f) noexcept {
+  f(std::integral_constant<unsigned, 0>{});
+  f(std::integral_constant<unsigned, 1>{});
+  f(std::integral_constant<unsigned, 2>{});
+  f(std::integral_constant<unsigned, 3>{});
+}
 
 template <unsigned W>
 void nh_tile(const std::uint8_t* tile, nh_sums& sums) noexcept {

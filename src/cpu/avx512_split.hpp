@@ -31,26 +31,30 @@ struct bf16_parts {
             select(splat(0x01), _mm512_srli_epi16(bytes.low, 7), _mm512_add_epi8(bytes.high, bytes.high))) {}
 };
 
+template <bool Stream, bool FirstRow>
+TERSOR_VEC void split_bf16_row(const std::uint8_t* values, std::uint8_t* rest, std::uint8_t* symbols,
+                               unsigned s, nh_row_state& digest) noexcept {
+  each_of_4([&](auto g) __attribute__((always_inline)) {
+    const std::uint8_t* at = values + 512 * s + 128 * g;
+    prefetch(at, kSplitAhead);
+    prefetch(at, kSplitAhead + kVec);
+    const vec a = load(at);
+    const vec b = load(at + kVec);
+    const bf16_parts parts(unzip(a, b));
+    put<Stream>(rest + 256 * s + 64 * g, parts.rest);
+    store(symbols + 256 * s + 64 * g, parts.symbol);
+    digest.add<2 * g, FirstRow>(a, s);
+    digest.add<2 * g + 1, FirstRow>(b, s);
+  });
+}
+
 template <bool Stream>
 TERSOR_VEC void split_tile(bf16_split, const std::uint8_t* values, const rest_out& rest,
                            std::uint8_t* symbols, nh_sums& sums) noexcept {
-  nh_state<2> digest;
-  for (unsigned g = 0; g < kGroups; ++g) {
-    quad a;
-    quad b;
-    for (unsigned s = 0; s < kRows; ++s) {
-      const std::uint8_t* at = values + 512 * s + 128 * g;
-      prefetch(at, kSplitAhead);
-      prefetch(at, kSplitAhead + kVec);
-      a.v[s] = load(at);
-      b.v[s] = load(at + kVec);
-      const bf16_parts parts(unzip(a.v[s], b.v[s]));
-      put<Stream>(rest.bytes[0] + 256 * s + 64 * g, parts.rest);
-      store(symbols + 256 * s + 64 * g, parts.symbol);
-    }
-    digest.add(a, 128 * g);
-    digest.add(b, 128 * g + kVec);
-  }
+  nh_row_state digest;
+  split_bf16_row<Stream, true>(values, rest.bytes[0], symbols, 0, digest);
+  for (unsigned s = 1; s < kRows; ++s)
+    split_bf16_row<Stream, false>(values, rest.bytes[0], symbols, s, digest);
   digest.finish(sums);
 }
 

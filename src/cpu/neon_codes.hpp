@@ -1,12 +1,13 @@
-// NEON: what both codecs share - codebook lookups, the way between value order and lane order, two-bit fields.
+// NEON: what both codecs share - codebook lookups, the way between value order and lane order, two-bit
+// fields.
 #pragma once
-
-#include <arm_neon.h>
 
 #include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
+
+#include <arm_neon.h>
 
 #include "cpu/neon_values.hpp"
 #include "cpu/portable_tile.hpp"

@@ -1,10 +1,11 @@
-// NEON: the `rank` codec. Each level is a stream of bytes, one per value that reaches it: decoding expands the stream of
-// the next level into the places that continue, encoding compresses them out, sixteen or eight values a step.
+// NEON: the `rank` codec. Each level is a stream of bytes, one per value that reaches it: decoding expands
+// the stream of the next level into the places that continue, encoding compresses them out, sixteen or eight
+// values a step.
 #pragma once
 
-#include <arm_neon.h>
-
 #include <algorithm>
+
+#include <arm_neon.h>
 
 #include "cpu/neon_codes.hpp"
 
@@ -18,7 +19,8 @@ constexpr std::uint32_t kLevel4Escape = 7;
 using byte_stream = std::array<std::uint8_t, kTileValues + 16>;
 
 /// Takes `n` two-bit codes from bit `at` of a tail apart; returns how many continue.
-inline std::uint32_t read_codes(const std::uint8_t* tail, std::uint32_t at, std::uint32_t n, byte_stream& codes) noexcept {
+inline std::uint32_t read_codes(const std::uint8_t* tail, std::uint32_t at, std::uint32_t n,
+                                byte_stream& codes) noexcept {
   std::uint32_t n_on = 0;
   for (std::uint32_t i = 0; i < n; i += 16) {
     const std::uint32_t bit = at + 2 * i;
@@ -30,7 +32,8 @@ inline std::uint32_t read_codes(const std::uint8_t* tail, std::uint32_t at, std:
   return n_on;
 }
 
-/// Symbols of sixteen codes: from `entries`, or, where a code continues, the next of `deeper`, which moves on.
+/// Symbols of sixteen codes: from `entries`, or, where a code continues, the next of `deeper`, which moves
+/// on.
 inline uint8x16_t expand(uint8x16_t codes, uint8x16_t entries, const std::uint8_t*& deeper) noexcept {
   const uint8x16_t zero = vdupq_n_u8(0);
   const uint8x16_t goes_on = vceqq_u8(codes, vdupq_n_u8(kGoOn));
@@ -45,8 +48,8 @@ inline uint8x16_t expand(uint8x16_t codes, uint8x16_t entries, const std::uint8_
   return vbslq_u8(goes_on, next, vqtbl1q_u8(entries, codes));
 }
 
-inline void expand_stream(const byte_stream& codes, std::uint32_t n, uint8x16_t entries, const byte_stream& deeper,
-                          byte_stream& symbols) noexcept {
+inline void expand_stream(const byte_stream& codes, std::uint32_t n, uint8x16_t entries,
+                          const byte_stream& deeper, byte_stream& symbols) noexcept {
   const std::uint8_t* next = deeper.data();
   for (std::uint32_t i = 0; i < n; i += 16) vst1q_u8(&symbols[i], expand(vld1q_u8(&codes[i]), entries, next));
 }
@@ -68,8 +71,8 @@ inline bool read_deepest(const coding& c, const std::uint8_t* tail, std::uint32_
          portable::take_escapes(c, tail, at, words * 32, places.data(), n_escapes, symbols.data());
 }
 
-bool decode_rank(const coding& c, const std::uint8_t* code_plane, const std::uint8_t* tail, std::uint32_t words,
-                 bool escapes, std::uint8_t* symbols) noexcept {
+bool decode_rank(const coding& c, const std::uint8_t* code_plane, const std::uint8_t* tail,
+                 std::uint32_t words, bool escapes, std::uint8_t* symbols) noexcept {
   byte_stream codes2;
   byte_stream codes3;
   byte_stream symbols2;

@@ -8,8 +8,8 @@
 namespace {
 namespace neon {
 
-bool decode_top16(const coding& c, const std::uint8_t* code_plane, const std::uint8_t* tail, std::uint32_t words,
-                  bool escapes, std::uint8_t* symbols) noexcept {
+bool decode_top16(const coding& c, const std::uint8_t* code_plane, const std::uint8_t* tail,
+                  std::uint32_t words, bool escapes, std::uint8_t* symbols) noexcept {
   const uint8x16_t book = vld1q_u8(c.book.symbols.data());
   uint8x16_t highest = vdupq_n_u8(0);
   for (unsigned l = 0; l < kLanes; ++l) {
@@ -25,9 +25,8 @@ bool decode_top16(const coding& c, const std::uint8_t* code_plane, const std::ui
   std::array<std::uint16_t, kTileValues> values;
   std::uint32_t n_escapes = 0;
   if (found) {
-    portable::for_each_escape(code_plane, [&](std::uint32_t value) {
-      values[n_escapes++] = static_cast<std::uint16_t>(value);
-    });
+    portable::for_each_escape(
+        code_plane, [&](std::uint32_t value) { values[n_escapes++] = static_cast<std::uint16_t>(value); });
   }
   return portable::take_escapes(c, tail, 0, words * 32, values.data(), n_escapes, symbols);
 }

@@ -1,9 +1,9 @@
 // NEON: digest, and BF16 values to and from their planes. For little-endian AArch64.
 #pragma once
 
-#include <arm_neon.h>
-
 #include <cstdint>
+
+#include <arm_neon.h>
 
 #include "codec/tile_ops.hpp"
 #include "cpu/nh_row_keys.hpp"
@@ -49,8 +49,7 @@ void nh_tile(const std::uint8_t* tile, nh_sums& sums) noexcept {
       // Loaded as bytes, because a tile may have any alignment.
       const uint8x16_t first = vld1q_u8(tile + std::size_t{4} * at);
       const uint8x16_t second = vld1q_u8(tile + std::size_t{4} * at + 16);
-      const uint32x4x2_t words =
-          vuzpq_u32(vreinterpretq_u32_u8(first), vreinterpretq_u32_u8(second));
+      const uint32x4x2_t words = vuzpq_u32(vreinterpretq_u32_u8(first), vreinterpretq_u32_u8(second));
       columns0.add(words, &keys[0][at]);
       columns1.add(words, &keys[1][at]);
     }
@@ -62,13 +61,17 @@ void nh_tile(const std::uint8_t* tile, nh_sums& sums) noexcept {
 
 void nh(const std::uint8_t* tile, std::uint32_t value_bytes, nh_sums& sums) noexcept {
   switch (value_bytes) {
-    case 1: return nh_tile<1>(tile, sums);
-    case 2: return nh_tile<2>(tile, sums);
-    default: return nh_tile<4>(tile, sums);
+    case 1:
+      return nh_tile<1>(tile, sums);
+    case 2:
+      return nh_tile<2>(tile, sums);
+    default:
+      return nh_tile<4>(tile, sums);
   }
 }
 
-/// A value's low byte is the exponent's lowest bit above the mantissa, its high byte the sign above the exponent's rest.
+/// A value's low byte is the exponent's lowest bit above the mantissa, its high byte the sign above the
+/// exponent's rest.
 void split_bf16(const std::uint8_t* values, const rest_out& rest, std::uint8_t* symbols, nh_sums& sums,
                 bool /*stream*/) noexcept {
   const uint8x16_t sign = vdupq_n_u8(0x80);
@@ -85,7 +88,8 @@ void join_bf16(const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* v
   for (unsigned i = 0; i < kTileValues; i += 16) {
     const uint8x16_t sign_mantissa = vld1q_u8(rest.bytes[0] + i);
     const uint8x16_t exponent = vld1q_u8(symbols + i);
-    const uint8x16x2_t bytes = {vsliq_n_u8(sign_mantissa, exponent, 7), vsriq_n_u8(sign_mantissa, exponent, 1)};
+    const uint8x16x2_t bytes = {vsliq_n_u8(sign_mantissa, exponent, 7),
+                                vsriq_n_u8(sign_mantissa, exponent, 1)};
     vst2q_u8(values + std::size_t{2} * i, bytes);
   }
   nh_tile<2>(values, sums);

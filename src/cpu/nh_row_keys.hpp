@@ -1,5 +1,5 @@
-// The digest keys of a whole tile with the row keys added, in the order of the tile's 32-bit words: what a vector adds to
-// the tile's words is one load.
+// The digest keys of a whole tile with the row keys added, in the order of the tile's 32-bit words: what a
+// vector adds to the tile's words is one load.
 #pragma once
 
 #include <array>

@@ -1,5 +1,6 @@
-// The tile primitives in plain C++: the reference backend, and what the SIMD backends use where they have nothing faster.
-// Everything has internal linkage, so that a file compiled for a newer instruction set keeps its copies to itself.
+// The tile primitives in plain C++: the reference backend, and what the SIMD backends use where they have
+// nothing faster. Everything has internal linkage, so that a file compiled for a newer instruction set keeps
+// its copies to itself.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +21,7 @@ using namespace tersor::codec_detail;
 using tersor::core::load_le;
 using tersor::core::store_le;
 
-void nh(const std::uint8_t* tile, std::uint32_t value_bytes, nh_sums& sums) noexcept {
+[[maybe_unused]] void nh(const std::uint8_t* tile, std::uint32_t value_bytes, nh_sums& sums) noexcept {
   const std::uint32_t columns = 32 * value_bytes;
   for (unsigned n = 0; n < kNhSums; ++n) {
     std::uint32_t low = 0;
@@ -41,43 +42,78 @@ void nh(const std::uint8_t* tile, std::uint32_t value_bytes, nh_sums& sums) noex
   }
 }
 
-template <class Split>
+/// First value of the eight that are group `g` in lane order; their fields are whole bytes of a field plane.
+constexpr std::uint32_t group_start(std::uint32_t g) noexcept {
+  return value_order(8 * g);
+}
+
+inline std::uint32_t load_group(const std::uint8_t* plane, std::uint32_t width, std::uint32_t g) noexcept {
+  std::uint32_t fields = 0;
+  for (std::uint32_t b = 0; b < width; ++b) {
+    fields |= static_cast<std::uint32_t>(plane[g * width + b]) << (8 * b);
+  }
+  return fields;
+}
+
+inline void store_group(std::uint8_t* plane, std::uint32_t width, std::uint32_t g,
+                        std::uint32_t fields) noexcept {
+  for (std::uint32_t b = 0; b < width; ++b) {
+    plane[g * width + b] = static_cast<std::uint8_t>(fields >> (8 * b));
+  }
+}
+
+/// Split and join of any dtype; `Nh` is the backend's digest.
+template <class Split, auto Nh = nh>
 void split(const std::uint8_t* values, const rest_out& rest, std::uint8_t* symbols, nh_sums& sums,
            bool /*stream*/) noexcept {
   using bits = typename Split::bits;
-  if constexpr (Split::kField0 != 0) memset(rest.fields[0], 0, Split::kField0 * (kTileValues / 8));
-  if constexpr (Split::kField1 != 0) memset(rest.fields[1], 0, Split::kField1 * (kTileValues / 8));
-  for (std::uint32_t i = 0; i < kTileValues; ++i) {
-    const std::uint32_t value = load_le<bits>(values + i * sizeof(bits));
-    symbols[i] = Split::symbol(value);
-    const std::uint32_t r = Split::rest(value);
-    for (unsigned b = 0; b < Split::kBytePlanes; ++b) rest.bytes[b][i] = static_cast<std::uint8_t>(r >> (8 * b));
-    if constexpr (Split::kField0 != 0) {
-      const std::uint32_t high = r >> (8 * Split::kBytePlanes);
-      put_field(rest.fields[0], Split::kField0, lane_order(i), high & ((1u << Split::kField0) - 1));
-      if constexpr (Split::kField1 != 0) put_field(rest.fields[1], Split::kField1, lane_order(i), high >> Split::kField0);
+  const rest_out out = rest;
+  for (std::uint32_t g = 0; g < kTileValues / 8; ++g) {
+    std::uint32_t fields0 = 0;
+    std::uint32_t fields1 = 0;
+    for (std::uint32_t k = 0; k < 8; ++k) {
+      const std::uint32_t i = group_start(g) + k;
+      const std::uint32_t value = load_le<bits>(values + i * sizeof(bits));
+      symbols[i] = Split::symbol(value);
+      const std::uint32_t r = Split::rest(value);
+      for (unsigned b = 0; b < Split::kBytePlanes; ++b)
+        out.bytes[b][i] = static_cast<std::uint8_t>(r >> (8 * b));
+      if constexpr (Split::kField0 != 0) {
+        const std::uint32_t high = r >> (8 * Split::kBytePlanes);
+        fields0 |= (high & ((1u << Split::kField0) - 1)) << (Split::kField0 * k);
+        fields1 |= (high >> Split::kField0) << (Split::kField1 * k);
+      }
     }
+    if constexpr (Split::kField0 != 0) store_group(out.fields[0], Split::kField0, g, fields0);
+    if constexpr (Split::kField1 != 0) store_group(out.fields[1], Split::kField1, g, fields1);
   }
-  nh(values, Split::kValueBytes, sums);
+  Nh(values, Split::kValueBytes, sums);
 }
 
-template <class Split>
+template <class Split, auto Nh = nh>
 void join(const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values, nh_sums& sums,
           bool /*stream*/) noexcept {
   using bits = typename Split::bits;
-  for (std::uint32_t i = 0; i < kTileValues; ++i) {
-    std::uint32_t r = 0;
-    for (unsigned b = 0; b < Split::kBytePlanes; ++b) r |= static_cast<std::uint32_t>(rest.bytes[b][i]) << (8 * b);
-    if constexpr (Split::kField0 != 0) {
-      std::uint32_t high = get_field(rest.fields[0], Split::kField0, lane_order(i));
-      if constexpr (Split::kField1 != 0) {
-        high |= get_field(rest.fields[1], Split::kField1, lane_order(i)) << Split::kField0;
+  const rest_in in = rest;
+  for (std::uint32_t g = 0; g < kTileValues / 8; ++g) {
+    std::uint32_t fields0 = 0;
+    std::uint32_t fields1 = 0;
+    if constexpr (Split::kField0 != 0) fields0 = load_group(in.fields[0], Split::kField0, g);
+    if constexpr (Split::kField1 != 0) fields1 = load_group(in.fields[1], Split::kField1, g);
+    for (std::uint32_t k = 0; k < 8; ++k) {
+      const std::uint32_t i = group_start(g) + k;
+      std::uint32_t r = 0;
+      for (unsigned b = 0; b < Split::kBytePlanes; ++b)
+        r |= static_cast<std::uint32_t>(in.bytes[b][i]) << (8 * b);
+      if constexpr (Split::kField0 != 0) {
+        std::uint32_t high = (fields0 >> (Split::kField0 * k)) & ((1u << Split::kField0) - 1);
+        high |= ((fields1 >> (Split::kField1 * k)) & ((1u << Split::kField1) - 1)) << Split::kField0;
+        r |= high << (8 * Split::kBytePlanes);
       }
-      r |= high << (8 * Split::kBytePlanes);
+      store_le<bits>(values + i * sizeof(bits), static_cast<bits>(Split::join(symbols[i], r)));
     }
-    store_le<bits>(values + i * sizeof(bits), static_cast<bits>(Split::join(symbols[i], r)));
   }
-  nh(values, Split::kValueBytes, sums);
+  Nh(values, Split::kValueBytes, sums);
 }
 
 template <class Split>
@@ -91,7 +127,8 @@ void count(const std::uint8_t* values, std::uint64_t n_values, std::uint64_t* co
   for (unsigned s = 0; s < 256; ++s) counts[s] += tables[0][s] + tables[1][s] + tables[2][s] + tables[3][s];
 }
 
-/// Appends fields of up to 32 bits to a bit string, least significant bit first; may write 8 bytes past its end.
+/// Appends fields of up to 32 bits to a bit string, least significant bit first; may write 8 bytes past its
+/// end.
 class bit_writer {
  public:
   explicit bit_writer(std::uint8_t* dst) noexcept : begin_(dst), dst_(dst) {}
@@ -122,7 +159,8 @@ class bit_reader {
   [[nodiscard]] bool has(std::uint32_t n_bits) const noexcept { return n_bits <= n_bits_ - at_; }
   /// `width` up to 24; `has(width)` must hold.
   [[nodiscard]] std::uint32_t take(std::uint32_t width) noexcept {
-    const std::uint32_t field = (load_le<std::uint32_t>(src_ + (at_ >> 3)) >> (at_ & 7)) & ((1u << width) - 1);
+    const std::uint32_t field =
+        (load_le<std::uint32_t>(src_ + (at_ >> 3)) >> (at_ & 7)) & ((1u << width) - 1);
     at_ += width;
     return field;
   }
@@ -136,8 +174,8 @@ class bit_reader {
 
 /// Reads the escapes' symbols, the last part of a tail of `n_bits` bits whose streams end at bit `at`, into
 /// `symbols[values[i]]`; false unless they fill the tail up to zero padding of less than a word.
-[[maybe_unused]] bool take_escapes(const coding& c, const std::uint8_t* tail, std::uint32_t at, std::uint32_t n_bits,
-                                   const std::uint16_t* values, std::uint32_t n_escapes,
+[[maybe_unused]] bool take_escapes(const coding& c, const std::uint8_t* tail, std::uint32_t at,
+                                   std::uint32_t n_bits, const std::uint16_t* values, std::uint32_t n_escapes,
                                    std::uint8_t* symbols) noexcept {
   if ((at & 7) != 0 && (tail[at >> 3] >> (at & 7)) != 0) return false;
   std::uint32_t byte = (at + 7) / 8;
@@ -166,9 +204,6 @@ inline void for_each_escape(const std::uint8_t* code_plane, Body&& body) noexcep
   }
 }
 
-/// First value of the eight that are group `g` in lane order.
-constexpr std::uint32_t group_start(std::uint32_t g) noexcept { return value_order(8 * g); }
-
 /// What an encoder still has to code, in lane order.
 struct open_places {
   std::array<std::uint8_t, kTileValues> places;
@@ -184,19 +219,23 @@ inline void encode_level1(const coding& c, const std::uint8_t* symbols, std::uin
                           open_places& open) noexcept {
   const std::uint32_t width = c.plan.widths[0];
   const std::uint32_t go_on = (1u << width) - 1;
+  std::uint32_t n = 0;
+  std::uint32_t n_escapes = 0;
   for (std::uint32_t g = 0; g < kTileValues / 8; ++g) {
     const std::uint8_t* group = symbols + group_start(g);
     std::uint32_t codes = 0;
     for (std::uint32_t k = 0; k < 8; ++k) {
       const std::uint8_t place = c.place[group[k]];
       codes |= std::min<std::uint32_t>(place, go_on) << (width * k);
-      open.places[open.n] = place;
-      open.n += place >= go_on ? 1 : 0;
-      open.escapes[open.n_escapes] = group[k];
-      open.n_escapes += place == kNoPlace ? 1 : 0;
+      open.places[n] = place;
+      n += place >= go_on ? 1 : 0;
+      open.escapes[n_escapes] = group[k];
+      n_escapes += place == kNoPlace ? 1 : 0;
     }
-    for (std::uint32_t b = 0; b < width; ++b) code_plane[g * width + b] = static_cast<std::uint8_t>(codes >> (8 * b));
+    store_group(code_plane, width, g, codes);
   }
+  open.n = n;
+  open.n_escapes = n_escapes;
 }
 
 [[maybe_unused]] coded_tile encode(const coding& c, const std::uint8_t* symbols, std::uint8_t* code_plane,
@@ -209,12 +248,17 @@ inline void encode_level1(const coding& c, const std::uint8_t* symbols, std::uin
     const std::uint32_t width = c.plan.widths[level];
     const std::uint32_t go_on = (1u << width) - 1;
     std::uint32_t n_next = 0;
-    for (std::uint32_t i = 0; i < open.n; ++i) {
-      const std::uint8_t place = open.places[i];
-      const std::uint32_t code = std::min<std::uint32_t>(place - first_entry, go_on);
-      bits.put(code, width);
-      open.places[n_next] = place;
-      n_next += code == go_on ? 1 : 0;
+    for (std::uint32_t i = 0; i < open.n; i += 8) {
+      const std::uint32_t n = std::min(open.n - i, 8u);
+      std::uint32_t codes = 0;
+      for (std::uint32_t k = 0; k < n; ++k) {
+        const std::uint8_t place = open.places[i + k];
+        const std::uint32_t code = std::min<std::uint32_t>(place - first_entry, go_on);
+        codes |= code << (width * k);
+        open.places[n_next] = place;
+        n_next += code == go_on ? 1 : 0;
+      }
+      bits.put(codes, width * n);
     }
     open.n = n_next;
     first_entry += go_on;
@@ -230,18 +274,17 @@ inline void encode_level1(const coding& c, const std::uint8_t* symbols, std::uin
 /// The codebook and one entry more, which a code that continues reads before its symbol is known.
 using entry_symbols = std::array<std::uint8_t, 17>;
 
-/// Fills in the symbols that level 1 knows; notes the other values, in lane order, in `open` and returns their number.
-inline std::uint32_t decode_level1(const coding& c, const entry_symbols& entries, const std::uint8_t* code_plane,
-                                   std::uint8_t* symbols, std::uint16_t* open) noexcept {
+/// Fills in the symbols that level 1 knows; notes the other values, in lane order, in `open` and returns
+/// their number.
+inline std::uint32_t decode_level1(const coding& c, const entry_symbols& entries,
+                                   const std::uint8_t* code_plane, std::uint8_t* symbols,
+                                   std::uint16_t* open) noexcept {
   const std::uint32_t width = c.plan.widths[0];
   const std::uint32_t go_on = (1u << width) - 1;
   std::uint32_t n_open = 0;
   for (std::uint32_t g = 0; g < kTileValues / 8; ++g) {
     const std::uint32_t start = group_start(g);
-    std::uint32_t codes = 0;
-    for (std::uint32_t b = 0; b < width; ++b) {
-      codes |= static_cast<std::uint32_t>(code_plane[g * width + b]) << (8 * b);
-    }
+    const std::uint32_t codes = load_group(code_plane, width, g);
     for (std::uint32_t k = 0; k < 8; ++k) {
       const std::uint32_t code = (codes >> (width * k)) & go_on;
       symbols[start + k] = entries[code];
@@ -275,7 +318,8 @@ inline std::uint32_t decode_level1(const coding& c, const entry_symbols& entries
     n_open = n_next;
     first_entry += go_on;
   }
-  return (n_open != 0) == escapes && take_escapes(c, tail, bits.at(), words * 32, open.data(), n_open, symbols);
+  return (n_open != 0) == escapes &&
+         take_escapes(c, tail, bits.at(), words * 32, open.data(), n_open, symbols);
 }
 
 [[maybe_unused]] void finish() noexcept {}

@@ -1,6 +1,6 @@
-// Marks code for an instruction set newer than the build's baseline. Only anonymous-namespace code may stand between
-// BEGIN and END, and every header must be included before: a weak inline function compiled here could otherwise be the
-// copy that the linker keeps for callers on older CPUs.
+// Marks code for an instruction set newer than the build's baseline. Only anonymous-namespace code may stand
+// between BEGIN and END, and every header must be included before: a weak inline function compiled here could
+// otherwise be the copy that the linker keeps for callers on older CPUs.
 #pragma once
 
 #define TERSOR_PRAGMA(text) _Pragma(#text)
@@ -14,5 +14,5 @@
 #define TERSOR_TARGET_END TERSOR_PRAGMA(GCC pop_options)
 #endif
 
-#define TERSOR_TARGET_AVX2 "avx2,bmi,bmi2,popcnt,lzcnt"
+#define TERSOR_TARGET_AVX2 "avx2,bmi,bmi2,popcnt"
 #define TERSOR_TARGET_AVX512 "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2," TERSOR_TARGET_AVX2

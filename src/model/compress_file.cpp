@@ -43,6 +43,7 @@ class compression {
     TERSOR_CHECK(writer.finish());
     TERSOR_TRY(const std::string text, container_text(run_.ctx(), head_, entries_, digests_, n_header));
     if (out != nullptr) TERSOR_CHECK(write_header(*out, text));
+    TERSOR_CHECK(run_.advance(head_.data_offset()));
     report_.is_safetensors = true;
     report_.is_compressed = true;
     report_.original_bytes = src_.size();

@@ -77,11 +77,19 @@ result<splice> read_splice(std::string_view value) {
       .offset = *offset, .length = *length, .replaced = replaced.get<std::string>(), .digest = *value64};
 }
 
+bool claims_splice(std::string_view text) {
+  return text.find(R"("quant_method": "tersor")") != std::string_view::npos;
+}
+
 }  // namespace
 
 result<std::optional<std::string>> splice_config(const context& ctx, std::string_view text) {
   const auto object = scan_object(text, kMember);
-  if (!object) return std::nullopt;
+  if (!object) {
+    // A text that is copied as it is must not look spliced when the model is restored.
+    if (!claims_splice(text)) return std::nullopt;
+    return fail(errc::malformed, "not valid JSON, but it names the quantization method 'tersor'");
+  }
   std::string before;
   std::string after;
   text_range replaced{object->after_brace, object->after_brace};
@@ -106,7 +114,7 @@ result<std::optional<std::string>> splice_config(const context& ctx, std::string
 result<std::optional<std::string>> restore_config(const context& ctx, std::string_view text) {
   const auto object = scan_object(text, kMember);
   if (!object) {
-    if (text.find(R"("quant_method": "tersor")") == std::string_view::npos) return std::nullopt;
+    if (!claims_splice(text)) return std::nullopt;
     return fail(errc::malformed, "not valid JSON any more");
   }
   if (!object->value) return fail(errc::malformed, "Tersor's quantization_config is missing");

@@ -104,10 +104,10 @@ std::string dtype_section(const dtype_summary& d, std::size_t number) {
   std::string out = "<section aria-labelledby=\"" + id + "\">\n<h2 id=\"" + id + "\">" + name + ": " +
                     plural(d.own.n_tensors, "tensor") + ", " + format_count(d.own.n_values) +
                     " values</h2>\n<div class=\"figures\">\n";
-  out += figure(
-      {"Which exponents occur", "Few of the " + format_count(std::uint64_t{1} << symbol_bits(d.type)) +
-                                    " exponents hold nearly all values. Colours: how rank codes them."},
-      histogram_figure(d, false, id + "-lin"), legend(level_legend(d)), exponent_table(d));
+  out += figure({"Which exponents occur", "Share of the values per exponent, of " +
+                                              format_count(std::uint64_t{1} << symbol_bits(d.type)) +
+                                              " possible ones. Colours: how rank codes them."},
+                histogram_figure(d, false, id + "-lin"), legend(level_legend(d)), exponent_table(d));
   out += figure(
       {"The rare ones", "The same on a logarithmic scale: what the longer codes and the escapes are for."},
       histogram_figure(d, true, id + "-log"), legend(level_legend(d)), {});
@@ -132,7 +132,7 @@ std::string types_section(const report_data& data) {
          figure({"Ratio by tensor type", explanation + " Bars begin at 1, which is no gain."},
                 types_figure(data.types, "types-fig"),
                 legend({{"l2", "rank, predicted"}, {"mark", "ideal: the entropy of each tensor"}}), {}) +
-         "<div class=\"card\">\n" + types_table(data.types) + "</div>\n</div>\n</section>\n";
+         "<div class=\"card tight\">\n" + types_table(data.types) + "</div>\n</div>\n</section>\n";
 }
 
 std::string kv_section(const report_data& data) {

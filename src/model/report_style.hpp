@@ -60,6 +60,7 @@ tr.group th { padding-top: 12px; color: var(--muted); font-weight: 600; white-sp
 tbody th { font-weight: 400; color: var(--text); }
 .tensor { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; font-size: .75rem;
   unicode-bidi: isolate; white-space: normal; overflow-wrap: anywhere; min-width: 210px; }
+.card + .explain, section + .explain { margin-top: 10px; }
 .card { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 10px 16px 14px; }
 footer { margin-top: 40px; font-size: .8125rem; }
 svg text { font: 11px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; fill: var(--text); }

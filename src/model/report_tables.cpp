@@ -129,7 +129,7 @@ std::string types_table(std::span<const type_summary> types) {
   for (const type_summary& type : types.first(std::min(types.size(), kMostRows))) {
     const group_sums& s = type.sums;
     table.row(type.name,
-              {format_count(s.n_tensors), format_bytes(s.n_bytes), three(s.entropy()),
+              {format_count(s.n_tensors) + ", " + format_bytes(s.n_bytes), three(s.entropy()),
                format_ratio(s.ideal_ratio()), format_ratio(s.rank_ratio()), format_ratio(s.top16_ratio())},
               "tensor");
   }
@@ -149,6 +149,7 @@ std::string kv_table(std::span<const kv_layer> layers) {
 std::string dtypes_table(std::span<const dtype_summary> dtypes) {
   html_table table("Dtypes", {"Dtype, codebook", "Tensors", "Size", "Entropy", "Ideal", "rank", "top16"});
   for (const dtype_summary& d : dtypes) {
+    if (d.own.n_values == 0) continue;
     const std::string name(to_string(d.type));
     const std::vector<std::string> counts = {format_count(d.own.n_tensors), format_bytes(d.own.n_bytes)};
     const auto row = [&](const std::string& heading, double entropy, double ideal, double rank,

@@ -96,6 +96,7 @@ result<file_report> decompress_file(session& run, const container& src, safetens
   block_writer writer(out, 0);
   const std::string head = restored_head(src);
   TERSOR_CHECK(writer.put(std::as_bytes(std::span(head))));
+  TERSOR_CHECK(run.advance(head.size()));
   TERSOR_CHECK(read_all(run, src, writer, report));
   TERSOR_CHECK(writer.finish());
   return report;
@@ -104,6 +105,7 @@ result<file_report> decompress_file(session& run, const container& src, safetens
 result<file_report> verify_file(session& run, const container& src, const safetensors::input_file* original) {
   file_report report = report_of(src);
   if (original != nullptr) TERSOR_CHECK(compare_head(src, *original));
+  TERSOR_CHECK(run.advance(src.original_data_offset()));
   comparing_sink sink(original, src.original_data_offset());
   TERSOR_CHECK(read_all(run, src, sink, report));
   return report;

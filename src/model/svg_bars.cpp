@@ -96,7 +96,8 @@ std::string bits_figure(const dtype_summary& d, std::string_view id) {
     for (const segment& part : row.segments) {
       const double width = kSpan * part.bits / longest;
       if (width <= 0.01) continue;
-      const std::string number = format_fixed(part.bits, part.bits == std::round(part.bits) ? 0 : 2);
+      const std::string number =
+          format_fixed(part.bits, std::abs(part.bits - std::round(part.bits)) < 1e-9 ? 0 : 2);
       svg.rect(x, y + 19, width, kBar, "seg " + std::string(part.css_class),
                std::string(part.name) + ": " + format_fixed(part.bits, 4) + " bits a value");
       if (fits_inside(width, number.size())) {
@@ -130,7 +131,8 @@ std::string types_figure(std::span<const type_summary> types, std::string_view i
   for (const type_summary& type : shown) {
     const group_sums& s = type.sums;
     const auto x_of = [&](double ratio) { return kMargin + kSpan * (ratio - 1) / (largest - 1); };
-    const std::string numbers = format_count(s.n_tensors) + " \xC3\x97, " + format_bytes(s.n_bytes) + ", ";
+    const std::string numbers =
+        "\xC3\x97" + format_count(s.n_tensors) + " \xC2\xB7 " + format_bytes(s.n_bytes) + " \xC2\xB7 ";
     const std::string ratio = format_ratio(s.rank_ratio());
     svg.text({kMargin, y + 13}, shorten(type.name, kLabelColumns), "name");
     svg.text({kFigureWidth - kMargin, y + 13}, numbers + ratio, "tick", text_anchor::end);

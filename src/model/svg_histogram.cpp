@@ -55,7 +55,7 @@ bar_row lay_out(const histogram& counts) {
 
 /// The exponent as a power of two, or what the reserved fields mean.
 std::string exponent_name(dtype type, unsigned symbol) {
-  if (symbol == 0) return "0";
+  if (symbol == 0) return "zero";
   const bool reserved = type != dtype::f8_e4m3 && symbol + 1 == 1U << symbol_bits(type);
   if (reserved) return "\xE2\x88\x9E";
   const int power = static_cast<int>(symbol) - exponent_bias(type);

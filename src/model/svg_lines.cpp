@@ -129,9 +129,9 @@ std::string kv_figure(std::span<const kv_layer> layers, kv_measure measure, std:
   svg_canvas svg(id, kFigureWidth, kHeight,
                  entropy ? "Entropy of keys and values by layer" : "Ratio of keys and values by layer",
                  description);
-  const int digits = step >= 1                                                           ? 0
-                     : step >= 0.1 && std::abs(step * 10 - std::round(step * 10)) < 1e-9 ? 1
-                                                                                         : 2;
+  int digits = 0;
+  for (double scaled = step; digits < 4 && std::abs(scaled - std::round(scaled)) > 1e-9; scaled *= 10)
+    ++digits;
   draw_y_axis(svg, area, step, digits, 1, entropy ? "" : "\xC3\x97");
   const double n_layers = static_cast<double>(layers.back().layer - layers.front().layer) + 1;
   draw_x_axis(svg, area, static_cast<double>(layers.front().layer),

@@ -136,12 +136,13 @@ TEST(memory_faults, every_allocation_of_the_file_calls) {
   ASSERT_TRUE(tersor::compress(ctx, plain, packed));
   // Built outside the calls: these allocations are the test's own.
   const std::optional<std::filesystem::path> against = plain;
+  const tersor::model_options options{.overwrite = true};
   std::uint64_t n = fail_each("verify", [&] { return code_of(tersor::verify(ctx, packed, against)); });
   n += fail_each("inspect_model", [&] { return code_of(tersor::inspect_model(packed)); });
   const auto again = dir.path() / "again.safetensors";
-  n += fail_each("compress", [&] { return code_of(tersor::compress(ctx, plain, again)); });
+  n += fail_each("compress", [&] { return code_of(tersor::compress(ctx, plain, again, options)); });
   EXPECT_EQ(faults::read_file(again), faults::read_file(packed));
-  n += fail_each("decompress", [&] { return code_of(tersor::decompress(ctx, packed, back)); });
+  n += fail_each("decompress", [&] { return code_of(tersor::decompress(ctx, packed, back, options)); });
   EXPECT_EQ(faults::read_file(back), faults::read_file(plain));
   EXPECT_EQ(dir.names().size(), 4U) << "a temporary was left";
   faults::publish(14, "failing allocations in the file calls", n, 0, "places");

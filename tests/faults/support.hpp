@@ -17,6 +17,15 @@ using bytes = std::vector<std::byte>;
 /// True in the long run (environment TERSOR_LONG=1): full grids instead of samples of them.
 [[nodiscard]] bool long_run();
 
+/// How much slower this build is: sanitizer builds take every n-th case of the large grids.
+[[nodiscard]] constexpr unsigned slowness() noexcept {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  return 16;
+#else
+  return 1;
+#endif
+}
+
 /// Names of the backends that this CPU runs; the reference backend is among them.
 [[nodiscard]] std::vector<std::string> backend_names();
 

@@ -13,7 +13,7 @@
 namespace tersor::bench {
 namespace {
 
-status append_file(const std::filesystem::path& path, std::vector<std::byte>& out) {
+status append_file(const std::filesystem::path& path, std::vector<bench_tensor>& out) {
   TERSOR_TRY(const auto file, safetensors::input_file::open(path, safetensors::read_mode::pread));
   auto header = safetensors::read_header(file);
   if (!header) {
@@ -22,10 +22,9 @@ status append_file(const std::filesystem::path& path, std::vector<std::byte>& ou
     return tl::unexpected<error>(std::move(e));
   }
   for (const auto& tensor : header->tensors) {
-    if (tensor.dtype != "BF16") continue;
-    const std::size_t at = out.size();
-    out.resize(at + (tensor.end - tensor.begin));
-    TERSOR_CHECK(file.read_at(header->data_offset() + tensor.begin, std::span(out).subspan(at)));
+    if (tensor.dtype != "BF16" || tensor.begin == tensor.end) continue;
+    bench_tensor& added = out.emplace_back(tensor.name, std::vector<std::byte>(tensor.end - tensor.begin));
+    TERSOR_CHECK(file.read_at(header->data_offset() + tensor.begin, added.bytes));
   }
   return {};
 }
@@ -65,18 +64,18 @@ std::uint16_t to_bf16(double value) noexcept {
 
 }  // namespace
 
-result<std::vector<std::byte>> load_bf16(const std::filesystem::path& path) {
+result<std::vector<bench_tensor>> load_bf16(const std::filesystem::path& path) {
   TERSOR_TRY(const auto files, list_files(path));
-  std::vector<std::byte> bytes;
-  for (const auto& file : files) TERSOR_CHECK(append_file(file, bytes));
-  if (bytes.empty()) {
+  std::vector<bench_tensor> tensors;
+  for (const auto& file : files) TERSOR_CHECK(append_file(file, tensors));
+  if (tensors.empty()) {
     return tl::unexpected<error>(
         error{.code = errc::not_found, .message = "holds no BF16 tensor", .file = path.string()});
   }
-  return bytes;
+  return tensors;
 }
 
-std::vector<std::byte> synthetic_bf16(std::size_t n_bytes) {
+bench_tensor synthetic_bf16(std::size_t n_bytes) {
   constexpr double kSpread = 0.02;
   std::vector<std::byte> bytes(n_bytes / 4 * 4);
   splitmix64 random{.state = 1};
@@ -87,13 +86,25 @@ std::vector<std::byte> synthetic_bf16(std::size_t n_bytes) {
     const std::uint16_t pair[2] = {to_bf16(radius * std::cos(angle)), to_bf16(radius * std::sin(angle))};
     std::memcpy(bytes.data() + at, pair, sizeof pair);
   }
-  return bytes;
+  return {.name = "synthetic", .bytes = std::move(bytes)};
 }
 
-void tile(std::span<const std::byte> content, std::span<std::byte> dst) noexcept {
-  for (std::size_t at = 0; at < dst.size(); at += content.size()) {
-    std::memcpy(dst.data() + at, content.data(), std::min(content.size(), dst.size() - at));
+std::vector<segment> tile(const std::vector<bench_tensor>& tensors, std::span<std::byte> dst) {
+  std::uint64_t content = 0;
+  for (const bench_tensor& tensor : tensors) content += tensor.bytes.size();
+  const std::uint64_t copies = (dst.size() + content - 1) / content;
+  std::vector<segment> segments;
+  std::uint64_t at = 0;
+  for (const bench_tensor& tensor : tensors) {
+    const std::uint64_t begin = at;
+    for (std::uint64_t copy = 0; copy < copies && at < dst.size(); ++copy) {
+      const std::uint64_t n = std::min<std::uint64_t>(tensor.bytes.size(), dst.size() - at);
+      std::memcpy(dst.data() + at, tensor.bytes.data(), n);
+      at += n;
+    }
+    if (at != begin) segments.push_back({.offset = begin, .n_bytes = at - begin});
   }
+  return segments;
 }
 
 }  // namespace tersor::bench

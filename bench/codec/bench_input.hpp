@@ -2,22 +2,39 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string>
 #include <vector>
 
+#include <tersor/codebook.hpp>
 #include <tersor/error.hpp>
 
 namespace tersor::bench {
 
+/// One tensor's values.
+struct bench_tensor {
+  std::string name;
+  std::vector<std::byte> bytes;
+};
+
 /// The BF16 tensors of a safetensors file, or of all safetensors files of a directory in the order of their
-/// names, one after another. `not_found` if there is none.
-[[nodiscard]] result<std::vector<std::byte>> load_bf16(const std::filesystem::path& path);
+/// names. `not_found` if there is none.
+[[nodiscard]] result<std::vector<bench_tensor>> load_bf16(const std::filesystem::path& path);
 
 /// BF16 values drawn from a normal distribution of the spread of trained weights; the same on every machine.
-[[nodiscard]] std::vector<std::byte> synthetic_bf16(std::size_t n_bytes);
+[[nodiscard]] bench_tensor synthetic_bf16(std::size_t n_bytes);
 
-/// Repeats `content` until `dst` is full. Each copy lies at its own address, so no cache serves it.
-void tile(std::span<const std::byte> content, std::span<std::byte> dst) noexcept;
+/// Copies of one tensor, side by side in the input: what Tersor encodes as one tensor with one codebook.
+struct segment {
+  std::uint64_t offset = 0;
+  std::uint64_t n_bytes = 0;
+  codebook book = {};
+};
+
+/// Fills `dst` with the tensors, each repeated equally often and at its own addresses, so that no cache
+/// serves a copy. The last segments are cut or dropped where `dst` ends.
+[[nodiscard]] std::vector<segment> tile(const std::vector<bench_tensor>& tensors, std::span<std::byte> dst);
 
 }  // namespace tersor::bench

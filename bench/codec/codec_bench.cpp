@@ -8,6 +8,7 @@
 #include "bench_input.hpp"
 #include "contender.hpp"
 #include "huge_buffer.hpp"
+#include <tersor/model.hpp>
 
 namespace tersor::bench {
 namespace {
@@ -108,21 +109,32 @@ status run_round(bench_state& state, core::thread_pool& pool, unsigned round) {
   return {};
 }
 
-result<codebook> calibrated_book(const codec_bench_options& options, std::span<const std::byte> content) {
-  histogram counts;
+/// Gives every segment its codebook: of its own values, or of the calibration file's tensor of that name or
+/// type.
+status calibrate_segments(const context& ctx, const codec_bench_options& options,
+                          std::span<const bench_tensor> tensors, std::span<const std::byte> source,
+                          std::span<segment> segments) {
+  codebook_set books;
   if (options.calibration_input) {
-    TERSOR_TRY(const auto bytes, load_bf16(*options.calibration_input));
-    TERSOR_TRY(counts, count_symbols(dtype::bf16, bytes));
-  } else {
-    TERSOR_TRY(counts, count_symbols(dtype::bf16, content));
+    TERSOR_TRY(const auto found, analyze(ctx, {*options.calibration_input}));
+    books = calibrate(found);
   }
-  return make_codebook(dtype::bf16, counts);
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    if (const auto book = books.find(tensors[i].name, dtype::bf16)) {
+      segments[i].book = *book;
+      continue;
+    }
+    TERSOR_TRY(const auto counts,
+               count_symbols(dtype::bf16, source.subspan(segments[i].offset, segments[i].n_bytes)));
+    TERSOR_TRY(segments[i].book, make_codebook(dtype::bf16, counts));
+  }
+  return {};
 }
 
 struct environment {
   const context& ctx;
   core::thread_pool& pool;
-  codebook book;
+  std::span<const segment> segments;
 };
 
 status add_lane(const environment& env, const std::string& name, bench_state& state,
@@ -130,7 +142,7 @@ status add_lane(const environment& env, const std::string& name, bench_state& st
   std::unique_ptr<contender> who;
   const auto peers = peer_names();
   if (const auto which = parse_codec(name)) {
-    who = make_tersor(env.ctx, *which, env.book);
+    who = make_tersor(env.ctx, *which, env.segments);
   } else if (std::find(peers.begin(), peers.end(), name) != peers.end()) {
     who = make_peer(name, env.pool);
   } else {
@@ -182,30 +194,31 @@ result<codec_bench_report> run_checked(const codec_bench_options& options) {
   }
   codec_bench_report report;
   report.n_bytes = options.n_bytes / 2 * 2;
-  std::vector<std::byte> content;
+  std::vector<bench_tensor> tensors;
   if (options.input) {
-    TERSOR_TRY(content, load_bf16(*options.input));
+    TERSOR_TRY(tensors, load_bf16(*options.input));
     report.input = options.input->string();
   } else {
     constexpr std::size_t kSyntheticBytes = std::size_t{32} << 20;
-    content = synthetic_bf16(kSyntheticBytes);
+    tensors.push_back(synthetic_bf16(kSyntheticBytes));
     report.input = "synthetic";
   }
-  report.input_bytes = std::min<std::uint64_t>(content.size(), report.n_bytes);
+  for (const bench_tensor& tensor : tensors) report.input_bytes += tensor.bytes.size();
+  report.input_bytes = std::min(report.input_bytes, report.n_bytes);
 
   TERSOR_TRY(const context ctx, context::create(options.threads));
   core::thread_pool pool(options.threads);
-  TERSOR_TRY(const codebook book, calibrated_book(options, content));
   report.threads = ctx.threads();
   report.backend = std::string(ctx.backend());
 
   TERSOR_TRY(huge_buffer source, huge_buffer::allocate(report.n_bytes));
   TERSOR_TRY(huge_buffer restored, huge_buffer::allocate(report.n_bytes));
-  tile(content, source.bytes());
+  std::vector<segment> segments = tile(tensors, source.bytes());
+  TERSOR_CHECK(calibrate_segments(ctx, options, tensors, source.bytes(), segments));
   bench_state state{.source = std::move(source), .restored = std::move(restored)};
   std::vector<std::string> names = options.codecs;
   if (names.empty()) names = {"rank", "top16", "zstd-1", "zstd-3", "lz4"};
-  const environment env{.ctx = ctx, .pool = pool, .book = book};
+  const environment env{.ctx = ctx, .pool = pool, .segments = segments};
   for (const std::string& name : names) TERSOR_CHECK(add_lane(env, name, state, report));
   if (state.lanes.empty())
     return fail(errc::backend_unavailable, "none of the asked contenders is in this build");

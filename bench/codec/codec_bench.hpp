@@ -16,7 +16,7 @@ struct codec_bench_options {
   unsigned threads = 1;
   /// A safetensors file, or a directory of them, whose BF16 tensors are the input; none = synthetic weights.
   std::optional<std::filesystem::path> input = {};
-  /// Where the codebook comes from; none = the input itself.
+  /// Where the codebooks come from (by tensor name, type or dtype); none = each tensor's own.
   std::optional<std::filesystem::path> calibration_input = {};
   /// Names of contenders ("rank", "top16", "raw", "zstd-1", "zstd-3", "lz4"); empty = all but raw.
   std::vector<std::string> codecs = {};

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "bench_input.hpp"
 #include "core/thread_pool.hpp"
 #include <tersor/codec.hpp>
 
@@ -33,7 +34,9 @@ class contender {
   }
 };
 
-[[nodiscard]] std::unique_ptr<contender> make_tersor(const context& ctx, codec which, const codebook& book);
+/// Encodes every segment of the input to a frame of its own, with the segment's codebook.
+[[nodiscard]] std::unique_ptr<contender> make_tersor(const context& ctx, codec which,
+                                                     std::span<const segment> segments);
 
 /// Names of all peers that this program knows, built in or not.
 [[nodiscard]] std::span<const std::string_view> peer_names() noexcept;

@@ -8,12 +8,13 @@
 
 namespace tersor {
 
-/// Lets SIGINT, SIGTERM and SIGHUP remove the unfinished output of this process before they end it, as they would without
-/// the call. A signal that the process ignores stays ignored. Never called by the library itself.
+/// Lets SIGINT, SIGTERM and SIGHUP remove the unfinished output of this process before they end it, as they
+/// would without the call. A signal that the process ignores stays ignored. Never called by the library
+/// itself.
 [[nodiscard]] status install_signal_cleanup();
 
-/// Writes `content` to a temporary beside `path`, syncs it and gives it its name. Errors: `already_exists` if there is
-/// something and `overwrite` is false; `not_found`, `io_error`.
+/// Writes `content` to a temporary beside `path`, syncs it and gives it its name. Errors: `already_exists` if
+/// there is something and `overwrite` is false; `not_found`, `io_error`.
 [[nodiscard]] status write_file(const std::filesystem::path& path, std::string_view content, bool overwrite);
 
 }  // namespace tersor

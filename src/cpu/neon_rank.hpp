@@ -176,12 +176,7 @@ coded_tile encode_rank(const coding& c, const std::uint8_t* symbols, std::uint8_
     n_escapes += place == kNoPlace ? 1 : 0;
   }
   bits.align(8);
-  for (std::uint32_t j = 0, left = n_escapes; left != 0; ++j) {
-    const std::uint8_t symbol = symbols[value_order(j)];
-    if (c.place[symbol] != kNoPlace) continue;
-    bits.put(symbol, 8);
-    --left;
-  }
+  portable::put_escapes(bits, c, symbols, n_escapes);
   bits.align(32);
   const std::uint32_t words = bits.n_bits() / 32;
   if (words >= c.plan.raw_words()) return {};

@@ -8,6 +8,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "codec/dtype_traits.hpp"
 #include "codec/lanes.hpp"
@@ -204,71 +205,104 @@ inline void for_each_escape(const std::uint8_t* code_plane, Body&& body) noexcep
   }
 }
 
-/// What an encoder still has to code, in lane order.
-struct open_places {
-  std::array<std::uint8_t, kTileValues> places;
-  std::array<std::uint8_t, kTileValues> escapes;
-  std::uint32_t n = 0;
-  std::uint32_t n_escapes = 0;
-};
-
 // The loops below append without a branch and then count: which values continue is not predictable.
 
-/// Writes the code plane; leaves the values that continue after level 1 in `open`.
-inline void encode_level1(const coding& c, const std::uint8_t* symbols, std::uint8_t* code_plane,
-                          open_places& open) noexcept {
-  const std::uint32_t width = c.plan.widths[0];
-  const std::uint32_t go_on = (1u << width) - 1;
+/// Calls `body` with a level's width as a constant; no codec has others.
+template <class Body>
+inline std::uint32_t with_width(std::uint32_t width, Body&& body) noexcept {
+  switch (width) {
+    case 2:
+      return body(std::integral_constant<std::uint32_t, 2>{});
+    case 3:
+      return body(std::integral_constant<std::uint32_t, 3>{});
+    default:
+      return body(std::integral_constant<std::uint32_t, 4>{});
+  }
+}
+
+/// min(past, all ones), in a form that compilers do not turn into a branch.
+template <std::uint32_t Width>
+constexpr std::uint32_t code_of(std::uint32_t past, std::uint32_t goes_on) noexcept {
+  return (past | (0 - goes_on)) & ((1u << Width) - 1);
+}
+
+/// Writes the code plane; leaves the codebook places of the values that continue after level 1, in lane
+/// order, in `open` and returns their number.
+template <std::uint32_t Width>
+inline std::uint32_t encode_level1(const coding& c, const std::uint8_t* symbols, std::uint8_t* code_plane,
+                                   std::uint8_t* open) noexcept {
+  constexpr std::uint32_t kGoOn = (1u << Width) - 1;
   std::uint32_t n = 0;
-  std::uint32_t n_escapes = 0;
   for (std::uint32_t g = 0; g < kTileValues / 8; ++g) {
     const std::uint8_t* group = symbols + group_start(g);
     std::uint32_t codes = 0;
     for (std::uint32_t k = 0; k < 8; ++k) {
       const std::uint8_t place = c.place[group[k]];
-      codes |= std::min<std::uint32_t>(place, go_on) << (width * k);
-      open.places[n] = place;
-      n += place >= go_on ? 1 : 0;
-      open.escapes[n_escapes] = group[k];
-      n_escapes += place == kNoPlace ? 1 : 0;
+      const std::uint32_t goes_on = place >= kGoOn ? 1 : 0;
+      codes |= code_of<Width>(place, goes_on) << (Width * k);
+      open[n] = place;
+      n += goes_on;
     }
-    store_group(code_plane, width, g, codes);
+    store_group(code_plane, Width, g, codes);
   }
-  open.n = n;
-  open.n_escapes = n_escapes;
+  return n;
+}
+
+/// Appends the codes of a level after the first; leaves the places that continue in `open` and returns their
+/// number.
+template <std::uint32_t Width>
+inline std::uint32_t encode_level(bit_writer& bits, std::uint32_t first_entry, std::uint8_t* open,
+                                  std::uint32_t n_open) noexcept {
+  constexpr std::uint32_t kGoOn = (1u << Width) - 1;
+  std::uint32_t n_next = 0;
+  for (std::uint32_t i = 0; i < n_open; i += 8) {
+    const std::uint32_t n = std::min(n_open - i, 8u);
+    std::uint32_t codes = 0;
+    for (std::uint32_t k = 0; k < n; ++k) {
+      const std::uint8_t place = open[i + k];
+      const std::uint32_t past = place - first_entry;
+      const std::uint32_t goes_on = past >= kGoOn ? 1 : 0;
+      codes |= code_of<Width>(past, goes_on) << (Width * k);
+      open[n_next] = place;
+      n_next += goes_on;
+    }
+    bits.put(codes, Width * n);
+  }
+  return n_next;
+}
+
+/// Appends the `n` escapes of a tile: a second look at its symbols, which few tiles need.
+inline void put_escapes(bit_writer& bits, const coding& c, const std::uint8_t* symbols,
+                        std::uint32_t n) noexcept {
+  for (std::uint32_t j = 0; n != 0; ++j) {
+    const std::uint8_t symbol = symbols[value_order(j)];
+    if (c.place[symbol] != kNoPlace) continue;
+    bits.put(symbol, 8);
+    --n;
+  }
 }
 
 [[maybe_unused]] coded_tile encode(const coding& c, const std::uint8_t* symbols, std::uint8_t* code_plane,
                                    std::uint8_t* tail) noexcept {
-  open_places open;
-  encode_level1(c, symbols, code_plane, open);
+  std::array<std::uint8_t, kTileValues> open;
+  std::uint32_t n_open = with_width(c.plan.widths[0], [&](auto width) {
+    return encode_level1<width()>(c, symbols, code_plane, open.data());
+  });
   bit_writer bits(tail);
   std::uint32_t first_entry = (1u << c.plan.widths[0]) - 1;
   for (std::uint32_t level = 1; level < c.plan.n_levels; ++level) {
     const std::uint32_t width = c.plan.widths[level];
-    const std::uint32_t go_on = (1u << width) - 1;
-    std::uint32_t n_next = 0;
-    for (std::uint32_t i = 0; i < open.n; i += 8) {
-      const std::uint32_t n = std::min(open.n - i, 8u);
-      std::uint32_t codes = 0;
-      for (std::uint32_t k = 0; k < n; ++k) {
-        const std::uint8_t place = open.places[i + k];
-        const std::uint32_t code = std::min<std::uint32_t>(place - first_entry, go_on);
-        codes |= code << (width * k);
-        open.places[n_next] = place;
-        n_next += code == go_on ? 1 : 0;
-      }
-      bits.put(codes, width * n);
-    }
-    open.n = n_next;
-    first_entry += go_on;
+    n_open =
+        with_width(width, [&](auto w) { return encode_level<w()>(bits, first_entry, open.data(), n_open); });
+    first_entry += (1u << width) - 1;
   }
+  // What continues after the last level are the escapes.
   bits.align(8);
-  for (std::uint32_t i = 0; i < open.n_escapes; ++i) bits.put(open.escapes[i], 8);
+  put_escapes(bits, c, symbols, n_open);
   bits.align(32);
   const std::uint32_t words = bits.n_bits() / 32;
   if (words >= c.plan.raw_words()) return {};
-  return {.words = words, .escapes = open.n_escapes != 0};
+  return {.words = words, .escapes = n_open != 0};
 }
 
 /// The codebook and one entry more, which a code that continues reads before its symbol is known.
@@ -276,20 +310,19 @@ using entry_symbols = std::array<std::uint8_t, 17>;
 
 /// Fills in the symbols that level 1 knows; notes the other values, in lane order, in `open` and returns
 /// their number.
-inline std::uint32_t decode_level1(const coding& c, const entry_symbols& entries,
-                                   const std::uint8_t* code_plane, std::uint8_t* symbols,
-                                   std::uint16_t* open) noexcept {
-  const std::uint32_t width = c.plan.widths[0];
-  const std::uint32_t go_on = (1u << width) - 1;
+template <std::uint32_t Width>
+inline std::uint32_t decode_level1(const entry_symbols& entries, const std::uint8_t* code_plane,
+                                   std::uint8_t* symbols, std::uint16_t* open) noexcept {
+  constexpr std::uint32_t kGoOn = (1u << Width) - 1;
   std::uint32_t n_open = 0;
   for (std::uint32_t g = 0; g < kTileValues / 8; ++g) {
     const std::uint32_t start = group_start(g);
-    const std::uint32_t codes = load_group(code_plane, width, g);
+    const std::uint32_t codes = load_group(code_plane, Width, g);
     for (std::uint32_t k = 0; k < 8; ++k) {
-      const std::uint32_t code = (codes >> (width * k)) & go_on;
+      const std::uint32_t code = (codes >> (Width * k)) & kGoOn;
       symbols[start + k] = entries[code];
       open[n_open] = static_cast<std::uint16_t>(start + k);
-      n_open += code == go_on ? 1 : 0;
+      n_open += code == kGoOn ? 1 : 0;
     }
   }
   return n_open;
@@ -300,7 +333,9 @@ inline std::uint32_t decode_level1(const coding& c, const entry_symbols& entries
   entry_symbols entries = {};
   memcpy(entries.data(), c.book.symbols.data(), c.book.symbols.size());
   std::array<std::uint16_t, kTileValues> open;
-  std::uint32_t n_open = decode_level1(c, entries, code_plane, symbols, open.data());
+  std::uint32_t n_open = with_width(c.plan.widths[0], [&](auto width) {
+    return decode_level1<width()>(entries, code_plane, symbols, open.data());
+  });
   bit_reader bits(tail, words);
   std::uint32_t first_entry = (1u << c.plan.widths[0]) - 1;
   for (std::uint32_t level = 1; level < c.plan.n_levels; ++level) {

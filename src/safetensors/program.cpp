@@ -1,7 +1,8 @@
-#include <tersor/program.hpp>
+#include <span>
 
 #include "safetensors/atomic_file.hpp"
 #include "safetensors/temp_registry.hpp"
+#include <tersor/program.hpp>
 
 namespace tersor {
 

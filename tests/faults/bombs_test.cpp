@@ -17,7 +17,8 @@ using tersor::errc;
 
 /// What a hostile input may cost beyond its own size (spec/frame.md "Reading": at most twice the bytes at
 /// hand).
-constexpr std::uint64_t kSlackKib = 2048;
+/// A sanitizer keeps freed memory for a while.
+constexpr std::uint64_t kSlackKib = faults::slowness() > 1 ? 65'536 : 2048;
 
 /// Runs `body` and returns by how much the resident set grew at most.
 template <class Body>

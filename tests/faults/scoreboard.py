@@ -75,7 +75,7 @@ def run(row, is_long, figures):
     commands = [c.replace("{fuzz}", fuzz) for c in ROWS[row][2]]
     figures.write_text("", encoding="utf-8")
     env = dict(os.environ, TERSOR_LONG="1" if is_long else "0", TERSOR_FIGURES=str(figures), PYTHONDONTWRITEBYTECODE="1",
-               TERSOR_PROGRAM=str(ROOT / BUILD / "bin" / "tersor"))
+               TERSOR_PROGRAM=os.environ.get("TERSOR_PROGRAM", str(ROOT / BUILD / "bin" / "tersor")))
     start = time.monotonic()
     failed = []
     for command in commands:
@@ -90,7 +90,8 @@ def run(row, is_long, figures):
         elif row == 19:
             append(figures, row, "emulated CPUs: aarch64, s390x, riscv64", 3, "CPUs")
     lines = [json.loads(line) for line in figures.read_text(encoding="utf-8").splitlines()]
-    return {"commands": commands, "long": is_long, "date": datetime.date.today().isoformat(), "passed": not failed,
+    shown = [c.replace(BUILD + "/", "build/release/") for c in commands]
+    return {"commands": shown, "long": is_long, "date": datetime.date.today().isoformat(), "passed": not failed,
             "seconds": round(time.monotonic() - start, 1), "figures": [line for line in lines if line["row"] == row]}
 
 
@@ -144,13 +145,14 @@ def main():
     if "TERSOR_BUILD" not in os.environ:
         subprocess.run(["cmake", "--preset", "release", "-DTERSOR_BUILD_TESTS=ON"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         subprocess.run(["cmake", "--build", "--preset", "release"], cwd=ROOT, check=True)
-    records = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     wrong = []
     with tempfile.TemporaryDirectory(prefix="tersor-scoreboard-") as scratch:
         for row in options.rows or [r for r in ROWS if ROWS[r][2]]:
             if row not in ROWS or not ROWS[row][2]:
                 sys.exit(f"row {row} cannot be run here")
             record = run(row, options.long, pathlib.Path(scratch) / "figures")
+            # Read again: another run may have written its rows meanwhile.
+            records = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
             records[str(row)] = record
             print(f"row {row}: {summary(record)}", flush=True)
             if not record["passed"]:

@@ -70,7 +70,8 @@ tersor::result<std::span<std::byte>> to_span(void* data, std::uint64_t n_bytes) 
 
 template <class... Pointers>
 tersor::status require(const Pointers*... pointers) {
-  if (((pointers == nullptr) || ...)) return tersor::fail(errc::invalid_argument, "a required pointer is null");
+  const bool any_null = ((pointers == nullptr) || ...);
+  if (any_null) return tersor::fail(errc::invalid_argument, "a required pointer is null");
   return {};
 }
 

@@ -35,7 +35,8 @@ struct dtype_summary {
   tersor::dtype type = dtype::bytes;
   tensor_analysis shared = {};  ///< all tensors under one codebook
   group_sums own = {};
-  bit_parts rank = {};  ///< mean over the values, codebook per tensor; `records` holds headers and rounding too
+  bit_parts rank =
+      {};  ///< mean over the values, codebook per tensor; `records` holds headers and rounding too
   bit_parts top16 = {};
   /// Extremes over the tensors with at least 1,024 values; of `shared` if there is none.
   std::array<double, 17> lowest_coverage = {};

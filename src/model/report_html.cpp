@@ -82,7 +82,7 @@ std::vector<legend_item> level_legend(const dtype_summary& d) {
 std::vector<legend_item> parts_legend(const dtype_summary& d) {
   const bit_parts& r = d.rank;
   const auto named = [](std::string_view name, double bits) {
-    return std::string(name) + ", " + format_fixed(bits, 3);
+    return std::string(name) + ", " + format_fixed(bits, 4);
   };
   std::vector<legend_item> items = {{"rest", "sign and mantissa"},
                                     {"raw", named("exponent as it is", r.raw_symbols)}};

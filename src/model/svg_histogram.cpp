@@ -10,7 +10,7 @@ namespace tersor::model_detail {
 namespace {
 
 constexpr double kHeight = 236;
-constexpr double kLeft = 68;
+constexpr double kLeft = 78;
 constexpr double kRight = 8;
 constexpr double kTop = 22;
 constexpr double kBottom = 44;

@@ -9,7 +9,7 @@ namespace tersor::model_detail {
 namespace {
 
 constexpr double kHeight = 236;
-constexpr double kLeft = 46;
+constexpr double kLeft = 50;
 constexpr double kRight = 14;
 constexpr double kTop = 22;
 constexpr double kBottom = 44;

@@ -36,7 +36,7 @@ addEventListener('load', () => {
     figures: document.querySelectorAll('figure svg').length,
     empty: [...document.querySelectorAll('svg')].filter(s => s.getBoundingClientRect().height < 40).length,
     titled: document.querySelectorAll('svg > title').length});
-  document.body.append(result);
+  parent.document.body.append(result);
 });
 </script>"""
 
@@ -138,11 +138,14 @@ class ReportPage(CliTest):
     def test_fits_desktop_and_phone(self):
         for name, path, n_figures in self.sources():
             text = self.report(path).replace("</head>", PROBE + "</head>", 1)
-            for width in (1200, 500, 390):
+            for width in (1200, 600, 390, 320):
                 with self.subTest(name, width=width):
-                    document, _ = self.browse(text, f"--window-size={width},900")
+                    # A window cannot be as narrow as a phone, a frame can.
+                    frame = f'<iframe width="{width}" height="900" style="border:0" srcdoc="{html.escape(text)}"></iframe>'
+                    document, _ = self.browse("<!DOCTYPE html><body>" + frame, "--window-size=1300,1000")
                     probe = json.loads(
                         html.unescape(re.search(r'<pre id="probe">(.*?)</pre>', document, re.S).group(1)))
+                    self.assertLessEqual(probe["window"], width)
                     self.assertEqual(probe["clipped"], [])
                     self.assertLessEqual(probe["page"], probe["window"])
                     self.assertEqual((probe["figures"], probe["titled"]), (n_figures, n_figures))

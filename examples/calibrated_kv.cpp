@@ -1,10 +1,12 @@
-// A codebook calibrated once and shared by many tensors, as a KV cache wants it: encoding then reads its input once.
+// A codebook calibrated once and shared by many tensors, as a KV cache wants it: encoding then reads its
+// input once.
 #include <bit>
 #include <cstdio>
 #include <cstring>
 #include <random>
-#include <tersor/tersor.hpp>
 #include <vector>
+
+#include <tersor/tersor.hpp>
 
 namespace {
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include <tersor/tersor.h>
 
 static int failed(int32_t code) {
@@ -33,8 +34,9 @@ int main(void) {
     goto done;
   if (failed(tersor_inspect(frame, frame_bytes, &info))) goto done;
   if (failed(tersor_decode(ctx, frame, frame_bytes, back, n_bytes, &decoded_bytes))) goto done;
-  printf("%llu bytes -> %llu bytes, %llu chunks, %s\n", (unsigned long long)n_bytes, (unsigned long long)frame_bytes,
-         (unsigned long long)info.n_chunks, memcmp(values, back, n_bytes) == 0 ? "identical" : "DIFFERENT");
+  printf("%llu bytes -> %llu bytes, %llu chunks, %s\n", (unsigned long long)n_bytes,
+         (unsigned long long)frame_bytes, (unsigned long long)info.n_chunks,
+         memcmp(values, back, n_bytes) == 0 ? "identical" : "DIFFERENT");
   result = decoded_bytes == n_bytes && memcmp(values, back, n_bytes) == 0 ? 0 : 1;
 
 done:

@@ -1,8 +1,9 @@
 // One tensor to a frame and back with the C++ API.
 #include <cstdio>
 #include <cstring>
-#include <tersor/tersor.hpp>
 #include <vector>
+
+#include <tersor/tersor.hpp>
 
 int main() {
   // Some BF16 values: 1.0, 1.0625, 1.125, ... repeated over a 512 x 256 matrix.

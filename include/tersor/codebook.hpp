@@ -29,17 +29,19 @@ struct codebook {
   friend bool operator==(const codebook&, const codebook&) = default;
 };
 
-/// Counts the exponents of `type`-values in `data`; exact. Errors: `unsupported` for dtypes without a coded exponent,
-/// `invalid_argument` if the bytes are not whole values.
+/// Counts the exponents of `type`-values in `data`; exact. Errors: `unsupported` for dtypes without a coded
+/// exponent, `invalid_argument` if the bytes are not whole values.
 [[nodiscard]] result<histogram> count_symbols(dtype type, std::span<const std::byte> data);
 /// The same with the threads and the instruction set of a context.
-[[nodiscard]] result<histogram> count_symbols(const context& ctx, dtype type, std::span<const std::byte> data);
+[[nodiscard]] result<histogram> count_symbols(const context& ctx, dtype type,
+                                              std::span<const std::byte> data);
 
 /// The canonical codebook of a histogram for a dtype (`unsupported` if it has no coded exponent).
 [[nodiscard]] result<codebook> make_codebook(dtype type, const histogram& counts);
 
-/// Bits a value that a codec would take for data with this histogram, chunk records and digests included, rounding to words and
-/// tiles excluded.
-[[nodiscard]] double expected_bits(codec c, dtype type, const histogram& counts, const codebook& book) noexcept;
+/// Bits a value that a codec would take for data with this histogram, chunk records and digests included,
+/// rounding to words and tiles excluded.
+[[nodiscard]] double expected_bits(codec c, dtype type, const histogram& counts,
+                                   const codebook& book) noexcept;
 
 }  // namespace tersor

@@ -13,8 +13,9 @@
 
 namespace tersor {
 
-/// Threads and instruction set of a series of calls. Creating one starts its threads; a context may be shared by
-/// several caller threads, whose calls then take turns on its workers. The encoded bytes never depend on it.
+/// Threads and instruction set of a series of calls. Creating one starts its threads; a context may be shared
+/// by several caller threads, whose calls then take turns on its workers. The encoded bytes never depend on
+/// it.
 class context {
  public:
   /// `threads` = 0 takes the cores this process may use. `backend` names one of `backends()`; empty takes the
@@ -55,14 +56,16 @@ struct encode_options {
   bool raw_fallback = true;
 };
 
-/// Upper bound of a frame's size in bytes for `n_values` values, known before encoding; 0 if it leaves 64 bits.
+/// Upper bound of a frame's size in bytes for `n_values` values, known before encoding; 0 if it leaves 64
+/// bits.
 [[nodiscard]] std::uint64_t encode_bound(codec c, dtype type, std::uint64_t n_values) noexcept;
 
 /// Encodes into `dst` and returns the frame's size. Source and destination must not overlap.
-/// Errors: `destination_too_small` if `dst` is smaller than `encode_bound` (nothing is written); `invalid_argument` if
-/// shape and data disagree; `unsupported` for a coded codec on a dtype without exponent when `raw_fallback` is off.
-[[nodiscard]] result<std::uint64_t> encode_into(const context& ctx, const tensor_view& src, std::span<std::byte> dst,
-                                                const encode_options& options = {});
+/// Errors: `destination_too_small` if `dst` is smaller than `encode_bound` (nothing is written);
+/// `invalid_argument` if shape and data disagree; `unsupported` for a coded codec on a dtype without exponent
+/// when `raw_fallback` is off.
+[[nodiscard]] result<std::uint64_t> encode_into(const context& ctx, const tensor_view& src,
+                                                std::span<std::byte> dst, const encode_options& options = {});
 
 /// One-shot: returns a vector that holds exactly the frame.
 [[nodiscard]] result<std::vector<std::byte>> encode(const context& ctx, const tensor_view& src,
@@ -87,21 +90,25 @@ struct frame_info {
 /// Reads header and index of the frame that begins `frame`; more bytes may follow it.
 [[nodiscard]] result<frame_info> inspect(std::span<const std::byte> frame);
 
-/// Decodes the frame that fills `frame` into `dst` (its first `decoded_bytes`) and returns that size; every digest is compared. On an
-/// error the content of `dst` is unspecified, and nothing outside it was touched. Errors: `destination_too_small`,
-/// `truncated`, `bad_magic`, `unsupported_version`, `malformed`, `digest_mismatch` (with the chunk), `unsupported`.
+/// Decodes the frame that fills `frame` into `dst` (its first `decoded_bytes`) and returns that size; every
+/// digest is compared. On an error the content of `dst` is unspecified, and nothing outside it was touched.
+/// Errors: `destination_too_small`, `truncated`, `bad_magic`, `unsupported_version`, `malformed`,
+/// `digest_mismatch` (with the chunk), `unsupported`.
 [[nodiscard]] result<std::uint64_t> decode_into(const context& ctx, std::span<const std::byte> frame,
                                                 std::span<std::byte> dst);
 
 /// One-shot: the tensor that `frame` holds.
 [[nodiscard]] result<tensor> decode(const context& ctx, std::span<const std::byte> frame);
 
-/// Decodes chunks [first, first + count) only, into the start of `dst`; other chunks are neither read nor checked.
-/// A chunk is 8,192 values (16,384 bytes of a raw frame). Returns the bytes written.
-[[nodiscard]] result<std::uint64_t> decode_chunks(const context& ctx, std::span<const std::byte> frame, std::uint64_t first,
-                                                  std::uint64_t count, std::span<std::byte> dst);
+/// Decodes chunks [first, first + count) only, into the start of `dst`; other chunks are neither read nor
+/// checked. A chunk is 8,192 values (16,384 bytes of a raw frame). Returns the bytes written.
+[[nodiscard]] result<std::uint64_t> decode_chunks(const context& ctx, std::span<const std::byte> frame,
+                                                  std::uint64_t first, std::uint64_t count,
+                                                  std::span<std::byte> dst);
 
-/// The position-keyed 64-bit digest of a byte string (spec/codecs.md section 5, W = 2) in a domain. Not an authentication tag.
-[[nodiscard]] std::uint64_t digest_bytes(const context& ctx, std::uint8_t domain, std::span<const std::byte> data);
+/// The position-keyed 64-bit digest of a byte string (spec/codecs.md section 5, W = 2) in a domain. Not an
+/// authentication tag.
+[[nodiscard]] std::uint64_t digest_bytes(const context& ctx, std::uint8_t domain,
+                                         std::span<const std::byte> data);
 
 }  // namespace tersor

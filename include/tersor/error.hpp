@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+
 #include <tl/expected.hpp>
 
 namespace tersor {
@@ -12,17 +13,18 @@ namespace tersor {
 /// Stable numbers: shared by C++, C and Python; a number is never reused.
 enum class errc : std::int32_t {
   ok = 0,
-  invalid_argument = 1,      ///< the caller's arguments contradict each other or the documented limits
-  destination_too_small = 2, ///< the output buffer is smaller than the call needs; nothing was written past it
-  truncated = 3,             ///< the data ends before what it declares
-  bad_magic = 4,             ///< not a Tersor frame
-  unsupported_version = 5,   ///< intact, but written by a newer Tersor
-  malformed = 6,             ///< a field or section contradicts the format
-  digest_mismatch = 7,       ///< the data was changed after it was written
-  unsupported = 8,           ///< this build does not know the dtype, codec or level widths
-  size_overflow = 9,         ///< a product of sizes leaves 64 bits
+  invalid_argument = 1,  ///< the caller's arguments contradict each other or the documented limits
+  destination_too_small =
+      2,                    ///< the output buffer is smaller than the call needs; nothing was written past it
+  truncated = 3,            ///< the data ends before what it declares
+  bad_magic = 4,            ///< not a Tersor frame
+  unsupported_version = 5,  ///< intact, but written by a newer Tersor
+  malformed = 6,            ///< a field or section contradicts the format
+  digest_mismatch = 7,      ///< the data was changed after it was written
+  unsupported = 8,          ///< this build does not know the dtype, codec or level widths
+  size_overflow = 9,        ///< a product of sizes leaves 64 bits
   out_of_memory = 10,
-  io_error = 11,             ///< the operating system refused; the message holds its reason
+  io_error = 11,  ///< the operating system refused; the message holds its reason
   not_found = 12,
   already_exists = 13,       ///< the destination exists and overwriting was not asked for
   backend_unavailable = 14,  ///< the named backend is not in this build or not on this machine
@@ -38,7 +40,8 @@ enum class errc : std::int32_t {
 /// True for the codes that say "the data is wrong" (exit code 1), false for "could not" (exit code 2).
 [[nodiscard]] bool is_data_error(errc code) noexcept;
 
-/// What went wrong and where. `file`, `tensor`, `byte_offset` and `chunk` are filled as far as they are known.
+/// What went wrong and where. `file`, `tensor`, `byte_offset` and `chunk` are filled as far as they are
+/// known.
 struct error {
   errc code = errc::internal;
   std::string message;
@@ -61,7 +64,8 @@ using status = result<void>;
   return tl::unexpected<error>(error{.code = code, .message = std::move(message)});
 }
 
-[[nodiscard]] inline tl::unexpected<error> fail_at(errc code, std::string message, std::uint64_t byte_offset) {
+[[nodiscard]] inline tl::unexpected<error> fail_at(errc code, std::string message,
+                                                   std::uint64_t byte_offset) {
   return tl::unexpected<error>(
       error{.code = code, .message = std::move(message), .byte_offset = byte_offset});
 }
@@ -69,16 +73,16 @@ using status = result<void>;
 }  // namespace tersor
 
 /// Unwraps a result into `lhs` or returns its error from the calling function.
-#define TERSOR_TRY(lhs, expr)                                                    \
-  auto TERSOR_CONCAT_(try_, __LINE__) = (expr);                                  \
-  if (!TERSOR_CONCAT_(try_, __LINE__))                                           \
+#define TERSOR_TRY(lhs, expr)                                                                  \
+  auto TERSOR_CONCAT_(try_, __LINE__) = (expr);                                                \
+  if (!TERSOR_CONCAT_(try_, __LINE__))                                                         \
     return tl::unexpected<::tersor::error>(std::move(TERSOR_CONCAT_(try_, __LINE__)).error()); \
   lhs = std::move(*TERSOR_CONCAT_(try_, __LINE__))
 
 /// The same for a `status`.
-#define TERSOR_CHECK(expr)                                                       \
-  do {                                                                           \
-    auto tersor_check_ = (expr);                                                 \
+#define TERSOR_CHECK(expr)                                                                        \
+  do {                                                                                            \
+    auto tersor_check_ = (expr);                                                                  \
     if (!tersor_check_) return tl::unexpected<::tersor::error>(std::move(tersor_check_).error()); \
   } while (false)
 

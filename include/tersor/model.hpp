@@ -18,8 +18,8 @@ namespace tersor {
 /// How source files are read: `mmap` is faster, `pread` does not raise SIGBUS when a network disk fails.
 enum class read_mode { mmap, pread };
 
-/// Codebooks by tensor, as `tersor calibrate` writes them to JSON. Lookup: the tensor's own name, else its type (see
-/// tensor_type), else the default of its dtype, else none.
+/// Codebooks by tensor, as `tersor calibrate` writes them to JSON. Lookup: the tensor's own name, else its
+/// type (see tensor_type), else the default of its dtype, else none.
 struct codebook_set {
   struct entry {
     tersor::dtype type = dtype::bf16;
@@ -41,7 +41,8 @@ struct codebook_set {
 /// True if `name` matches a shell pattern of `*`, `?` and `[...]`.
 [[nodiscard]] bool glob_match(std::string_view pattern, std::string_view name) noexcept;
 
-/// Where a long call is; `done` and `total` count original bytes over all files, twice where what was written is verified.
+/// Where a long call is; `done` and `total` count original bytes over all files, twice where what was written
+/// is verified.
 struct progress {
   std::uint64_t done = 0;
   std::uint64_t total = 0;
@@ -55,12 +56,12 @@ struct model_options {
   std::vector<std::string> include = {};  ///< globs on tensor names; empty = all
   std::vector<std::string> exclude = {};  ///< globs; wins over include
   bool overwrite = false;
-  bool verify = false;         ///< decode what was written and compare with the source before the final name appears
+  bool verify = false;  ///< decode what was written and compare with the source before the final name appears
   bool remove_source = false;  ///< after success; implies verify
   bool dry_run = false;        ///< do all but write
   tersor::read_mode read = read_mode::mmap;
   std::function<void(const progress&)> on_progress = {};  ///< called from the calling thread
-  const std::atomic<bool>* cancel = nullptr;              ///< raised: stop with errc::cancelled and leave nothing behind
+  const std::atomic<bool>* cancel = nullptr;  ///< raised: stop with errc::cancelled and leave nothing behind
 };
 
 /// One tensor of a file.
@@ -95,29 +96,35 @@ struct model_report {
   double seconds = 0;
 };
 
-/// Name for the result when the user gives none: `model.safetensors` -> `model.tersor.safetensors`, `DIR` -> `DIR-tersor`; and back.
+/// Name for the result when the user gives none: `model.safetensors` -> `model.tersor.safetensors`, `DIR` ->
+/// `DIR-tersor`; and back.
 [[nodiscard]] std::filesystem::path default_compressed_path(const std::filesystem::path& src);
 [[nodiscard]] std::filesystem::path default_decompressed_path(const std::filesystem::path& src);
 
-/// Compresses a .safetensors file or a model directory. Memory beyond the mapped source: the largest frame bound, and as
-/// much again, at most 256 MiB, so that one frame is written while the next is coded; with read_mode::pread also the largest tensor.
-/// Nothing carries the name `dst` before everything was written and synced; on any error nothing is left behind.
+/// Compresses a .safetensors file or a model directory. Memory beyond the mapped source: the largest frame
+/// bound, and as much again, at most 256 MiB, so that one frame is written while the next is coded; with
+/// read_mode::pread also the largest tensor. Nothing carries the name `dst` before everything was written and
+/// synced; on any error nothing is left behind.
 [[nodiscard]] result<model_report> compress(const context& ctx, const std::filesystem::path& src,
-                                            const std::filesystem::path& dst, const model_options& options = {});
+                                            const std::filesystem::path& dst,
+                                            const model_options& options = {});
 
-/// The inverse, byte for byte; every digest is compared first. Memory beyond the mapped source: two blocks of 16 MiB or of a
-/// sixteenth of the largest tensor; with read_mode::pread also the largest frame.
+/// The inverse, byte for byte; every digest is compared first. Memory beyond the mapped source: two blocks of
+/// 16 MiB or of a sixteenth of the largest tensor; with read_mode::pread also the largest frame.
 [[nodiscard]] result<model_report> decompress(const context& ctx, const std::filesystem::path& src,
-                                              const std::filesystem::path& dst, const model_options& options = {});
+                                              const std::filesystem::path& dst,
+                                              const model_options& options = {});
 
-/// Decodes everything in memory and compares every digest; with `against`, also compares the restored bytes with that original
-/// (errc::mismatch names file and tensor). Success means right; is_data_error(code) means wrong; other codes: could not check.
+/// Decodes everything in memory and compares every digest; with `against`, also compares the restored bytes
+/// with that original (errc::mismatch names file and tensor). Success means right; is_data_error(code) means
+/// wrong; other codes: could not check.
 [[nodiscard]] result<model_report> verify(const context& ctx, const std::filesystem::path& src,
                                           const std::optional<std::filesystem::path>& against,
                                           const model_options& options = {});
 
 /// Reads headers and indexes only; works on plain and compressed files and directories.
-[[nodiscard]] result<model_report> inspect_model(const std::filesystem::path& src, const model_options& options = {});
+[[nodiscard]] result<model_report> inspect_model(const std::filesystem::path& src,
+                                                 const model_options& options = {});
 
 /// One tensor's statistics; works on plain and compressed sources.
 struct tensor_analysis {
@@ -127,10 +134,10 @@ struct tensor_analysis {
   std::vector<std::uint64_t> shape = {};
   std::uint64_t n_values = 0;
   histogram counts = {};
-  double entropy = 0;                       ///< bits a value
-  std::array<double, 17> coverage = {};     ///< coverage[k], k = 0..16
-  double ideal_ratio = 1;                   ///< value bits / (rest bits + entropy)
-  double rank_bits = 0;                     ///< bits a value, records and digests included
+  double entropy = 0;                    ///< bits a value
+  std::array<double, 17> coverage = {};  ///< coverage[k], k = 0..16
+  double ideal_ratio = 1;                ///< value bits / (rest bits + entropy)
+  double rank_bits = 0;                  ///< bits a value, records and digests included
   double top16_bits = 0;
   std::uint64_t n_bytes = 0;
   /// Predicted size of the frame, rounding to words and tiles estimated; n_bytes where that is not smaller.
@@ -140,15 +147,16 @@ struct tensor_analysis {
 
 struct analysis {
   std::vector<tensor_analysis> tensors = {};  ///< tensors with a coded exponent
-  std::uint64_t other_bytes = 0;            ///< bytes of all other tensors, those left out by the options among them
+  std::uint64_t other_bytes = 0;  ///< bytes of all other tensors, those left out by the options among them
   std::uint64_t n_other_tensors = 0;
   std::uint64_t n_files = 0;
-  /// Per dtype over all its tensors, one codebook each (per-tensor codebooks' bits are the weighted means of `tensors`).
+  /// Per dtype over all its tensors, one codebook each (per-tensor codebooks' bits are the weighted means of
+  /// `tensors`).
   std::map<dtype, tensor_analysis> overall = {};
 };
 
-/// Counts the exponents of every source, a file or a directory. `sources` that hold no safetensors file: `not_found`. Memory: 64 MiB,
-/// and with read_mode::pread the largest frame.
+/// Counts the exponents of every source, a file or a directory. `sources` that hold no safetensors file:
+/// `not_found`. Memory: 64 MiB, and with read_mode::pread the largest frame.
 [[nodiscard]] result<analysis> analyze(const context& ctx, const std::vector<std::filesystem::path>& sources,
                                        const model_options& options = {});
 

@@ -3,10 +3,12 @@
  *   tersor_context* ctx;
  *   if (tersor_context_create(0, NULL, &ctx) != TERSOR_OK) puts(tersor_last_message());
  *   uint64_t bound = tersor_encode_bound(TERSOR_CODEC_RANK, TERSOR_BF16, n);
- *   int code = tersor_encode(ctx, TERSOR_CODEC_RANK, TERSOR_BF16, shape, rank, data, n_bytes, NULL, dst, bound, &size);
+ *   int code = tersor_encode(ctx, TERSOR_CODEC_RANK, TERSOR_BF16, shape, rank, data, n_bytes, NULL, dst,
+ * bound, &size);
  *
- * Every function that can fail returns a code; 0 is success, the numbers are those of tersor::errc and never change.
- * Handles belong to the caller and may be used from any thread; calls on one context take turns on its workers. */
+ * Every function that can fail returns a code; 0 is success, the numbers are those of tersor::errc and never
+ * change. Handles belong to the caller and may be used from any thread; calls on one context take turns on
+ * its workers. */
 #ifndef TERSOR_TERSOR_H_
 #define TERSOR_TERSOR_H_
 
@@ -81,11 +83,12 @@ typedef struct tersor_frame_info {
 const char* tersor_version(void);
 /* Stable name of a code, e.g. "digest_mismatch". */
 const char* tersor_error_name(int32_t code);
-/* Message of the last failed call of the calling thread; "" if there was none. Valid until the thread's next call. */
+/* Message of the last failed call of the calling thread; "" if there was none. Valid until the thread's next
+ * call. */
 const char* tersor_last_message(void);
 
-/* threads = 0: the cores this process may use. backend: "scalar", "avx2", "avx512", "neon" or NULL for the best.
- * On success *out is a handle that tersor_context_destroy frees. */
+/* threads = 0: the cores this process may use. backend: "scalar", "avx2", "avx512", "neon" or NULL for the
+ * best. On success *out is a handle that tersor_context_destroy frees. */
 int32_t tersor_context_create(uint32_t threads, const char* backend, tersor_context** out);
 void tersor_context_destroy(tersor_context* ctx);
 uint32_t tersor_context_threads(const tersor_context* ctx);
@@ -98,27 +101,31 @@ uint64_t tersor_encode_bound(int32_t codec, int32_t dtype, uint64_t n_values);
 int32_t tersor_calibrate(const tersor_context* ctx, int32_t dtype, const void* data, uint64_t n_bytes,
                          uint8_t codebook[16]);
 
-/* Encodes a contiguous row-major tensor into dst, which must have tersor_encode_bound bytes. codebook: 16 symbols, or NULL for
- * the tensor's own histogram. rank is the number of entries of shape (0 for a scalar, shape may then be NULL). A tensor that does not shrink
- * becomes a raw frame. *frame_bytes receives the size. src and dst must not overlap. */
-int32_t tersor_encode(const tersor_context* ctx, int32_t codec, int32_t dtype, const uint64_t* shape, uint32_t rank,
-                      const void* data, uint64_t n_bytes, const uint8_t* codebook, void* dst, uint64_t dst_bytes,
-                      uint64_t* frame_bytes);
+/* Encodes a contiguous row-major tensor into dst, which must have tersor_encode_bound bytes. codebook: 16
+ * symbols, or NULL for the tensor's own histogram. rank is the number of entries of shape (0 for a scalar,
+ * shape may then be NULL). A tensor that does not shrink becomes a raw frame. *frame_bytes receives the size.
+ * src and dst must not overlap. */
+int32_t tersor_encode(const tersor_context* ctx, int32_t codec, int32_t dtype, const uint64_t* shape,
+                      uint32_t rank, const void* data, uint64_t n_bytes, const uint8_t* codebook, void* dst,
+                      uint64_t dst_bytes, uint64_t* frame_bytes);
 
 /* Reads and verifies header and index of the frame at the start of `frame`. */
 int32_t tersor_inspect(const void* frame, uint64_t n_bytes, tersor_frame_info* info);
 
-/* Decodes the frame that fills `frame` into dst; every digest is compared. *decoded_bytes receives the size. */
-int32_t tersor_decode(const tersor_context* ctx, const void* frame, uint64_t n_bytes, void* dst, uint64_t dst_bytes,
-                      uint64_t* decoded_bytes);
+/* Decodes the frame that fills `frame` into dst; every digest is compared. *decoded_bytes receives the size.
+ */
+int32_t tersor_decode(const tersor_context* ctx, const void* frame, uint64_t n_bytes, void* dst,
+                      uint64_t dst_bytes, uint64_t* decoded_bytes);
 
 /* Decodes chunks [first, first + count) into the start of dst. */
-int32_t tersor_decode_chunks(const tersor_context* ctx, const void* frame, uint64_t n_bytes, uint64_t first, uint64_t count,
-                             void* dst, uint64_t dst_bytes, uint64_t* decoded_bytes);
+int32_t tersor_decode_chunks(const tersor_context* ctx, const void* frame, uint64_t n_bytes, uint64_t first,
+                             uint64_t count, void* dst, uint64_t dst_bytes, uint64_t* decoded_bytes);
 
 /* Whole .safetensors files or model directories; overwrite != 0 replaces an existing destination. */
-int32_t tersor_compress_model(const tersor_context* ctx, int32_t codec, const char* src, const char* dst, int32_t overwrite);
-int32_t tersor_decompress_model(const tersor_context* ctx, const char* src, const char* dst, int32_t overwrite);
+int32_t tersor_compress_model(const tersor_context* ctx, int32_t codec, const char* src, const char* dst,
+                              int32_t overwrite);
+int32_t tersor_decompress_model(const tersor_context* ctx, const char* src, const char* dst,
+                                int32_t overwrite);
 /* TERSOR_OK: right. against: the original file or directory, or NULL. */
 int32_t tersor_verify_model(const tersor_context* ctx, const char* src, const char* against);
 

@@ -1,10 +1,11 @@
-// Tersor: lossless compression of LLM weights and KV caches. Read this header first; it goes from the one-shot calls to
-// whole models:
+// Tersor: lossless compression of LLM weights and KV caches. Read this header first; it goes from the
+// one-shot calls to whole models:
 //
 //   #include <tersor/tersor.hpp>
 //   auto ctx = tersor::context::create();                      // threads and instruction set
 //   auto frame = tersor::encode(*ctx, view);                   // tensor_view -> frame bytes
-//   auto back = tersor::decode(*ctx, *frame);                  // frame bytes -> tensor, every digest compared
+//   auto back = tersor::decode(*ctx, *frame);                  // frame bytes -> tensor, every digest
+//   compared
 //
 // Every call returns tersor::result<T>: a value, or an error with a stable number and the place of the fault.
 #pragma once

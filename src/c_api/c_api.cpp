@@ -3,9 +3,10 @@
 #include <exception>
 #include <new>
 #include <string>
+#include <utility>
+
 #include <tersor/tersor.h>
 #include <tersor/tersor.hpp>
-#include <utility>
 
 struct tersor_context {
   tersor::context ctx;
@@ -48,23 +49,27 @@ std::int32_t run(Body&& body) noexcept {
 }
 
 tersor::result<tersor::dtype> to_dtype(std::int32_t id) {
-  if (id < TERSOR_BYTES || id > TERSOR_F64) return tersor::fail(errc::invalid_argument, "unknown dtype number");
+  if (id < TERSOR_BYTES || id > TERSOR_F64)
+    return tersor::fail(errc::invalid_argument, "unknown dtype number");
   return static_cast<tersor::dtype>(id);
 }
 
 tersor::result<tersor::codec> to_codec(std::int32_t id) {
-  if (id < TERSOR_CODEC_RAW || id > TERSOR_CODEC_RANK) return tersor::fail(errc::invalid_argument, "unknown codec number");
+  if (id < TERSOR_CODEC_RAW || id > TERSOR_CODEC_RANK)
+    return tersor::fail(errc::invalid_argument, "unknown codec number");
   return static_cast<tersor::codec>(id);
 }
 
 /// A buffer of the caller; null is allowed for empty ones only.
 tersor::result<std::span<const std::byte>> to_span(const void* data, std::uint64_t n_bytes) {
-  if (data == nullptr && n_bytes != 0) return tersor::fail(errc::invalid_argument, "null pointer with a size");
+  if (data == nullptr && n_bytes != 0)
+    return tersor::fail(errc::invalid_argument, "null pointer with a size");
   return std::span<const std::byte>(static_cast<const std::byte*>(data), n_bytes);
 }
 
 tersor::result<std::span<std::byte>> to_span(void* data, std::uint64_t n_bytes) {
-  if (data == nullptr && n_bytes != 0) return tersor::fail(errc::invalid_argument, "null pointer with a size");
+  if (data == nullptr && n_bytes != 0)
+    return tersor::fail(errc::invalid_argument, "null pointer with a size");
   return std::span<std::byte>(static_cast<std::byte*>(data), n_bytes);
 }
 
@@ -79,11 +84,17 @@ tersor::status require(const Pointers*... pointers) {
 
 extern "C" {
 
-const char* tersor_version(void) { return tersor::kVersion.data(); }
+const char* tersor_version(void) {
+  return tersor::kVersion.data();
+}
 
-const char* tersor_error_name(std::int32_t code) { return tersor::to_string(static_cast<errc>(code)).data(); }
+const char* tersor_error_name(std::int32_t code) {
+  return tersor::to_string(static_cast<errc>(code)).data();
+}
 
-const char* tersor_last_message(void) { return last_message.text.data(); }
+const char* tersor_last_message(void) {
+  return last_message.text.data();
+}
 
 std::int32_t tersor_context_create(std::uint32_t threads, const char* backend, tersor_context** out) {
   return run([&]() -> tersor::status {
@@ -95,9 +106,13 @@ std::int32_t tersor_context_create(std::uint32_t threads, const char* backend, t
   });
 }
 
-void tersor_context_destroy(tersor_context* ctx) { delete ctx; }
+void tersor_context_destroy(tersor_context* ctx) {
+  delete ctx;
+}
 
-std::uint32_t tersor_context_threads(const tersor_context* ctx) { return ctx == nullptr ? 0 : ctx->ctx.threads(); }
+std::uint32_t tersor_context_threads(const tersor_context* ctx) {
+  return ctx == nullptr ? 0 : ctx->ctx.threads();
+}
 
 const char* tersor_context_backend(const tersor_context* ctx) {
   return ctx == nullptr ? "" : ctx->ctx.backend().data();
@@ -109,8 +124,8 @@ std::uint64_t tersor_encode_bound(std::int32_t codec, std::int32_t dtype, std::u
   return c && type ? tersor::encode_bound(*c, *type, n_values) : 0;
 }
 
-std::int32_t tersor_calibrate(const tersor_context* ctx, std::int32_t dtype, const void* data, std::uint64_t n_bytes,
-                              std::uint8_t codebook[16]) {
+std::int32_t tersor_calibrate(const tersor_context* ctx, std::int32_t dtype, const void* data,
+                              std::uint64_t n_bytes, std::uint8_t codebook[16]) {
   return run([&]() -> tersor::status {
     TERSOR_CHECK(require(ctx, codebook));
     TERSOR_TRY(const auto type, to_dtype(dtype));
@@ -122,9 +137,10 @@ std::int32_t tersor_calibrate(const tersor_context* ctx, std::int32_t dtype, con
   });
 }
 
-std::int32_t tersor_encode(const tersor_context* ctx, std::int32_t codec, std::int32_t dtype, const std::uint64_t* shape,
-                           std::uint32_t rank, const void* data, std::uint64_t n_bytes, const std::uint8_t* codebook,
-                           void* dst, std::uint64_t dst_bytes, std::uint64_t* frame_bytes) {
+std::int32_t tersor_encode(const tersor_context* ctx, std::int32_t codec, std::int32_t dtype,
+                           const std::uint64_t* shape, std::uint32_t rank, const void* data,
+                           std::uint64_t n_bytes, const std::uint8_t* codebook, void* dst,
+                           std::uint64_t dst_bytes, std::uint64_t* frame_bytes) {
   return run([&]() -> tersor::status {
     TERSOR_CHECK(require(ctx, frame_bytes));
     if (shape == nullptr && rank != 0) return tersor::fail(errc::invalid_argument, "null shape");
@@ -174,9 +190,9 @@ std::int32_t tersor_decode(const tersor_context* ctx, const void* frame, std::ui
   });
 }
 
-std::int32_t tersor_decode_chunks(const tersor_context* ctx, const void* frame, std::uint64_t n_bytes, std::uint64_t first,
-                                  std::uint64_t count, void* dst, std::uint64_t dst_bytes,
-                                  std::uint64_t* decoded_bytes) {
+std::int32_t tersor_decode_chunks(const tersor_context* ctx, const void* frame, std::uint64_t n_bytes,
+                                  std::uint64_t first, std::uint64_t count, void* dst,
+                                  std::uint64_t dst_bytes, std::uint64_t* decoded_bytes) {
   return run([&]() -> tersor::status {
     TERSOR_CHECK(require(ctx, decoded_bytes));
     TERSOR_TRY(const auto bytes, to_span(frame, n_bytes));
@@ -186,8 +202,8 @@ std::int32_t tersor_decode_chunks(const tersor_context* ctx, const void* frame, 
   });
 }
 
-std::int32_t tersor_compress_model(const tersor_context* ctx, std::int32_t codec, const char* src, const char* dst,
-                                   std::int32_t overwrite) {
+std::int32_t tersor_compress_model(const tersor_context* ctx, std::int32_t codec, const char* src,
+                                   const char* dst, std::int32_t overwrite) {
   return run([&]() -> tersor::status {
     TERSOR_CHECK(require(ctx, src, dst));
     tersor::model_options options;
@@ -199,7 +215,8 @@ std::int32_t tersor_compress_model(const tersor_context* ctx, std::int32_t codec
   });
 }
 
-std::int32_t tersor_decompress_model(const tersor_context* ctx, const char* src, const char* dst, std::int32_t overwrite) {
+std::int32_t tersor_decompress_model(const tersor_context* ctx, const char* src, const char* dst,
+                                     std::int32_t overwrite) {
   return run([&]() -> tersor::status {
     TERSOR_CHECK(require(ctx, src, dst));
     tersor::model_options options;

@@ -21,7 +21,8 @@ template <class Byte>
   }
   for (std::size_t i = 0; i < planes.field_widths.size(); ++i) {
     if (planes.field_widths[i] == 0) continue;
-    place.rest.fields[i] = frame + layout.field_planes[i] + tile * (planes.field_widths[i] * (kTileValues / 8));
+    place.rest.fields[i] =
+        frame + layout.field_planes[i] + tile * (planes.field_widths[i] * (kTileValues / 8));
   }
   place.code_plane = frame + layout.code_plane + tile * plan.code_plane_bytes();
   return place;

@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
-#include <tersor/codebook.hpp>
 
 #include "codec/frame_codec.hpp"
+#include <tersor/codebook.hpp>
 
 namespace tersor {
 namespace {
@@ -51,7 +51,8 @@ result<codebook> make_codebook(dtype type, const histogram& counts) {
   const codec_detail::dtype_planes* planes = codec_detail::find_planes(type);
   if (planes == nullptr) return fail(errc::unsupported, "this dtype has no exponent to code");
   for (std::size_t s = std::size_t{1} << planes->symbol_bits; s < counts.counts.size(); ++s) {
-    if (counts.counts[s] != 0) return fail(errc::invalid_argument, "histogram counts symbols the dtype cannot have");
+    if (counts.counts[s] != 0)
+      return fail(errc::invalid_argument, "histogram counts symbols the dtype cannot have");
   }
   // Symbols the dtype cannot have sort behind all others: they are larger and have count zero.
   const auto order = by_frequency(counts);
@@ -64,7 +65,8 @@ double expected_bits(codec c, dtype type, const histogram& counts, const codeboo
   const codec_detail::dtype_planes* planes = codec_detail::find_planes(type);
   const double value_bits = 8.0 * value_bytes(type);
   constexpr double kRecordBits = 8.0 * format::kChunkRecordBytes / codec_detail::kChunkValues;
-  if (c == codec::raw || planes == nullptr) return value_bits + 64.0 * value_bits / 8 / codec_detail::kRawChunkBytes;
+  if (c == codec::raw || planes == nullptr)
+    return value_bits + 64.0 * value_bits / 8 / codec_detail::kRawChunkBytes;
   const auto n = static_cast<double>(counts.total());
   if (n == 0) return value_bits;
   const codec_detail::level_plan plan = codec_detail::make_plan(c, planes->symbol_bits);

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+
 #include <tersor/codebook.hpp>
 #include <tersor/tensor.hpp>
 

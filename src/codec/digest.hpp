@@ -14,7 +14,13 @@ inline constexpr unsigned kRows = 4;
 inline constexpr unsigned kRowKey = 256;  ///< key indices 256..259 belong to the rows
 inline constexpr unsigned kMaxValueBytes = 4;
 
-enum class digest_domain : std::uint8_t { data = 0, index = 1, frame_header = 2, container_header = 3, stored_tensor = 4 };
+enum class digest_domain : std::uint8_t {
+  data = 0,
+  index = 1,
+  frame_header = 2,
+  container_header = 3,
+  stored_tensor = 4
+};
 
 [[nodiscard]] TERSOR_HD constexpr std::uint64_t mix64(std::uint64_t z) noexcept {
   z ^= z >> 30;
@@ -52,7 +58,8 @@ struct nh_sums {
 };
 
 /// `chain` of the spec, one step at a time: start with a position, then take in words.
-[[nodiscard]] TERSOR_HD constexpr std::uint64_t chain_start(digest_domain domain, std::uint64_t number) noexcept {
+[[nodiscard]] TERSOR_HD constexpr std::uint64_t chain_start(digest_domain domain,
+                                                            std::uint64_t number) noexcept {
   return mix64((static_cast<std::uint64_t>(domain) << 56) | number);
 }
 [[nodiscard]] TERSOR_HD constexpr std::uint64_t chain_next(std::uint64_t hash, std::uint64_t word) noexcept {
@@ -66,9 +73,11 @@ struct nh_sums {
 
 /// Hash of `n_words` little-endian words: index records and frame headers.
 [[nodiscard]] TERSOR_HD inline std::uint64_t chain_hash(digest_domain domain, std::uint64_t number,
-                                                        const std::uint8_t* words, std::size_t n_words) noexcept {
+                                                        const std::uint8_t* words,
+                                                        std::size_t n_words) noexcept {
   std::uint64_t hash = chain_start(domain, number);
-  for (std::size_t i = 0; i < n_words; ++i) hash = chain_next(hash, core::load_le<std::uint64_t>(words + 8 * i));
+  for (std::size_t i = 0; i < n_words; ++i)
+    hash = chain_next(hash, core::load_le<std::uint64_t>(words + 8 * i));
   return hash;
 }
 

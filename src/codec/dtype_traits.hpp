@@ -7,8 +7,10 @@
 
 namespace tersor::codec_detail {
 
-/// `ByteCount` whole rest bytes go to byte planes; `Field0` and `Field1` are the widths of the rest field planes (0 = none).
-template <class Bits, unsigned SymbolBits, unsigned MantissaBits, unsigned ByteCount, unsigned Field0, unsigned Field1>
+/// `ByteCount` whole rest bytes go to byte planes; `Field0` and `Field1` are the widths of the rest field
+/// planes (0 = none).
+template <class Bits, unsigned SymbolBits, unsigned MantissaBits, unsigned ByteCount, unsigned Field0,
+          unsigned Field1>
 struct float_split {
   using bits = Bits;
   static constexpr unsigned kValueBytes = sizeof(Bits);
@@ -28,7 +30,8 @@ struct float_split {
     return (value >> (MantissaBits + SymbolBits) << MantissaBits) | (value & kMantissaMask);
   }
   [[nodiscard]] TERSOR_HD static std::uint32_t join(std::uint32_t symbol, std::uint32_t rest) noexcept {
-    return (rest >> MantissaBits << (MantissaBits + SymbolBits)) | (symbol << MantissaBits) | (rest & kMantissaMask);
+    return (rest >> MantissaBits << (MantissaBits + SymbolBits)) | (symbol << MantissaBits) |
+           (rest & kMantissaMask);
   }
 };
 

@@ -27,14 +27,18 @@ status check_record(const open_frame& frame, const format::chunk_record& record,
     e.value().chunk = chunk;
     return e;
   };
-  const std::uint64_t tiles = std::min<std::uint64_t>(kChunkTiles, frame.layout.n_tiles - chunk * kChunkTiles);
+  const std::uint64_t tiles =
+      std::min<std::uint64_t>(kChunkTiles, frame.layout.n_tiles - chunk * kChunkTiles);
   const auto exists = static_cast<std::uint32_t>((1u << tiles) - 1);
-  if (((record.escapes | record.raw) & ~exists) != 0) return bad("chunk record flags a tile that does not exist");
+  if (((record.escapes | record.raw) & ~exists) != 0)
+    return bad("chunk record flags a tile that does not exist");
   if ((record.escapes & record.raw) != 0) return bad("chunk record flags a tile as raw and with escapes");
   const std::uint32_t raw_words = frame.code.plan.raw_words();
   for (std::uint32_t t = 0; t < kChunkTiles; ++t) {
     const bool raw = ((record.raw >> t) & 1) != 0;
-    if (t >= tiles ? record.words[t] != 0 : raw ? record.words[t] != raw_words : record.words[t] >= raw_words) {
+    if (t >= tiles ? record.words[t] != 0
+        : raw      ? record.words[t] != raw_words
+                   : record.words[t] >= raw_words) {
       return bad("chunk record holds an impossible tail length");
     }
   }
@@ -84,7 +88,8 @@ status check_codec_fields(const format::frame_header& header) {
   if (header.codec > static_cast<std::uint8_t>(codec::rank)) {
     return fail_at(errc::unsupported, "unknown codec " + std::to_string(header.codec), 10);
   }
-  if (header.dtype > kLastDtype) return fail_at(errc::unsupported, "unknown dtype " + std::to_string(header.dtype), 11);
+  if (header.dtype > kLastDtype)
+    return fail_at(errc::unsupported, "unknown dtype " + std::to_string(header.dtype), 11);
   const auto c = static_cast<codec>(header.codec);
   if (c == codec::raw) {
     const bool zero_book = std::ranges::all_of(header.codebook, [](std::uint8_t b) { return b == 0; });
@@ -114,7 +119,8 @@ const dtype_planes* find_planes(dtype type) noexcept {
 
 std::uint16_t pack_widths(const level_plan& plan) noexcept {
   std::uint32_t packed = 0;
-  for (std::uint32_t i = 0; i < kMaxLevels; ++i) packed |= static_cast<std::uint32_t>(plan.widths[i]) << (4 * i);
+  for (std::uint32_t i = 0; i < kMaxLevels; ++i)
+    packed |= static_cast<std::uint32_t>(plan.widths[i]) << (4 * i);
   return static_cast<std::uint16_t>(packed);
 }
 
@@ -181,8 +187,9 @@ result<open_frame> open(std::span<const std::uint8_t> bytes, bool fills) {
     return fail_at(errc::digest_mismatch, "frame header digest differs", format::kHeaderDigestOffset);
   }
   if (const std::uint16_t version = format::read_version(head); version != format::kFrameVersion) {
-    return fail_at(errc::unsupported_version,
-                   "frame version " + std::to_string(version) + " is newer than this Tersor, which reads version 0", 8);
+    return fail_at(
+        errc::unsupported_version,
+        "frame version " + std::to_string(version) + " is newer than this Tersor, which reads version 0", 8);
   }
   TERSOR_TRY(frame.header, format::read_frame_header(head));
   TERSOR_CHECK(check_codec_fields(frame.header));
@@ -196,8 +203,8 @@ result<open_frame> open(std::span<const std::uint8_t> bytes, bool fills) {
   frame.layout = *layout;
   if (layout->frame_bytes > bytes.size()) {
     return fail_at(errc::truncated,
-                   "frame declares " + std::to_string(layout->frame_bytes) + " bytes, " + std::to_string(bytes.size()) +
-                       " are there",
+                   "frame declares " + std::to_string(layout->frame_bytes) + " bytes, " +
+                       std::to_string(bytes.size()) + " are there",
                    bytes.size());
   }
   if (fills && layout->frame_bytes != bytes.size()) {

@@ -3,13 +3,13 @@
 
 #include <cstdint>
 #include <span>
-#include <tersor/codebook.hpp>
-#include <tersor/error.hpp>
-#include <tersor/tensor.hpp>
 
 #include "codec/tile_ops.hpp"
 #include "core/thread_pool.hpp"
 #include "format/frame_header.hpp"
+#include <tersor/codebook.hpp>
+#include <tersor/error.hpp>
+#include <tersor/tensor.hpp>
 
 namespace tersor::codec_detail {
 
@@ -48,21 +48,24 @@ struct open_frame {
 [[nodiscard]] result<open_frame> open(std::span<const std::uint8_t> bytes, bool fills);
 
 /// Digest of a byte string, W = 2.
-[[nodiscard]] std::uint64_t digest_of(const tile_ops& ops, std::span<const std::uint8_t> bytes, digest_domain domain,
-                                      std::uint64_t first_tile = 0) noexcept;
+[[nodiscard]] std::uint64_t digest_of(const tile_ops& ops, std::span<const std::uint8_t> bytes,
+                                      digest_domain domain, std::uint64_t first_tile = 0) noexcept;
 /// Digest of a frame header with its digest field taken as zero.
-[[nodiscard]] std::uint64_t header_digest_of(std::span<const std::uint8_t, format::kFrameHeaderBytes> header) noexcept;
+[[nodiscard]] std::uint64_t header_digest_of(
+    std::span<const std::uint8_t, format::kFrameHeaderBytes> header) noexcept;
 /// Digest of an index section of `record_bytes` a record.
-[[nodiscard]] std::uint64_t index_digest_of(std::span<const std::uint8_t> index, std::size_t record_bytes) noexcept;
+[[nodiscard]] std::uint64_t index_digest_of(std::span<const std::uint8_t> index,
+                                            std::size_t record_bytes) noexcept;
 
 /// Both return the frame's size; `dst` holds at least the bound.
 [[nodiscard]] result<std::uint64_t> encode_coded(const engine& e, tersor::codec c, const tensor_view& src,
                                                  const codebook& book, std::span<std::uint8_t> dst);
-[[nodiscard]] result<std::uint64_t> encode_raw(const engine& e, const tensor_view& src, std::span<std::uint8_t> dst);
+[[nodiscard]] result<std::uint64_t> encode_raw(const engine& e, const tensor_view& src,
+                                               std::span<std::uint8_t> dst);
 
 /// Decodes chunks [first, first + count) into the start of `dst`, which holds them.
-[[nodiscard]] status decode_range(const engine& e, const open_frame& frame, std::uint64_t first, std::uint64_t count,
-                                  std::uint8_t* dst);
+[[nodiscard]] status decode_range(const engine& e, const open_frame& frame, std::uint64_t first,
+                                  std::uint64_t count, std::uint8_t* dst);
 
 /// Symbol counts with all workers.
 [[nodiscard]] histogram count_all(const engine& e, dtype type, std::span<const std::uint8_t> data);

@@ -40,10 +40,11 @@ class first_error {
   const char* message_ = "";
 };
 
-/// True if all planes of a tile are zero where its values past `n_values` would lie. The code is looked at, not only the
-/// symbol: an escape can name the symbol that code 0 has.
-bool padding_is_zero(const tile_place<const std::uint8_t>& place, const dtype_planes& planes, std::uint32_t code_width,
-                     const std::uint8_t* symbols, bool raw, std::uint32_t n_values) {
+/// True if all planes of a tile are zero where its values past `n_values` would lie. The code is looked at,
+/// not only the symbol: an escape can name the symbol that code 0 has.
+bool padding_is_zero(const tile_place<const std::uint8_t>& place, const dtype_planes& planes,
+                     std::uint32_t code_width, const std::uint8_t* symbols, bool raw,
+                     std::uint32_t n_values) {
   for (std::uint32_t i = n_values; i < kTileValues; ++i) {
     if (get_field(place.code_plane, code_width, lane_order(i)) != 0) return false;
     if (raw && symbols[i] != 0) return false;
@@ -73,8 +74,8 @@ struct decode_job {
 };
 
 /// Decodes one tile to `dst`; false if its bits contradict the format. Adds its hash to `digest`.
-bool decode_tile(const decode_job& job, std::uint64_t tile, const std::uint8_t* tail, std::uint32_t words, bool raw,
-                 bool escapes, std::uint8_t* dst, std::uint64_t& digest) {
+bool decode_tile(const decode_job& job, std::uint64_t tile, const std::uint8_t* tail, std::uint32_t words,
+                 bool raw, bool escapes, std::uint8_t* dst, std::uint64_t& digest) {
   alignas(64) std::array<std::uint8_t, kTileValues> symbols;
   alignas(64) std::array<std::uint8_t, kTileValues * kMaxValueBytes> staged;
   const open_frame& frame = *job.frame;
@@ -89,7 +90,8 @@ bool decode_tile(const decode_job& job, std::uint64_t tile, const std::uint8_t* 
       memset(safe.data() + words * 4, 0, kTailReadSlack);
       tail = safe.data();
     }
-    if (!job.ops->decode[job.codec_slot](frame.code, place.code_plane, tail, words, escapes, symbols.data())) {
+    if (!job.ops->decode[job.codec_slot](frame.code, place.code_plane, tail, words, escapes,
+                                         symbols.data())) {
       return false;
     }
   }
@@ -112,7 +114,8 @@ bool decode_tile(const decode_job& job, std::uint64_t tile, const std::uint8_t* 
   return true;
 }
 
-/// Decodes a chunk of full tiles in one go; false if its bits contradict the format. Adds its hashes to `digest`.
+/// Decodes a chunk of full tiles in one go; false if its bits contradict the format. Adds its hashes to
+/// `digest`.
 bool decode_chunk_run(const decode_job& job, std::uint64_t chunk, const format::chunk_record& record,
                       tile_ops::decode_run_fn decode_run, const std::uint8_t* tails, std::uint8_t* dst,
                       std::uint64_t& digest) {
@@ -125,7 +128,8 @@ bool decode_chunk_run(const decode_job& job, std::uint64_t chunk, const format::
   run.raw = record.raw;
   std::copy_n(std::begin(record.words), kChunkTiles, run.words.begin());
   if (!decode_run(frame.code, place.rest, place.code_plane, tails, dst, run, job.stream)) return false;
-  for (std::uint32_t t = 0; t < kChunkTiles; ++t) digest += tile_hash(run.sums[t], digest_domain::data, tile + t);
+  for (std::uint32_t t = 0; t < kChunkTiles; ++t)
+    digest += tile_hash(run.sums[t], digest_domain::data, tile + t);
   return true;
 }
 
@@ -133,7 +137,8 @@ bool decode_chunk_run(const decode_job& job, std::uint64_t chunk, const format::
 bool fits_run(const open_frame& frame, std::uint64_t chunk, const format::chunk_record& record,
               const std::uint8_t* tails) {
   const auto left = static_cast<std::uint64_t>(frame.base + frame.layout.frame_bytes - tails);
-  return (chunk + 1) * kChunkValues <= frame.header.n_values && record.total_words() * 4 + kTailReadSlack <= left;
+  return (chunk + 1) * kChunkValues <= frame.header.n_values &&
+         record.total_words() * 4 + kTailReadSlack <= left;
 }
 
 void decode_chunk(decode_job& job, std::uint64_t chunk) {
@@ -157,8 +162,8 @@ void decode_chunk(decode_job& job, std::uint64_t chunk) {
     const std::uint64_t tile = chunk * kChunkTiles + t;
     if (tile >= frame.layout.n_tiles) break;
     std::uint8_t* dst = job.dst + (tile - job.first_chunk * kChunkTiles) * tile_bytes;
-    if (!decode_tile(job, tile, tail, record.words[t], ((record.raw >> t) & 1) != 0, ((record.escapes >> t) & 1) != 0,
-                     dst, digest)) {
+    if (!decode_tile(job, tile, tail, record.words[t], ((record.raw >> t) & 1) != 0,
+                     ((record.escapes >> t) & 1) != 0, dst, digest)) {
       job.error.note(chunk, errc::malformed, kMalformed);
       return;
     }
@@ -181,10 +186,12 @@ status decode_coded(const engine& e, const open_frame& frame, std::uint64_t firs
   const std::uint64_t n_groups = core::ceil_div(count, kGroupChunks);
   e.pool->run(static_cast<unsigned>(std::clamp<std::uint64_t>(n_groups, 1, e.pool->size())), [&](unsigned) {
     while (true) {
-      const std::uint64_t chunk0 = first + job.next_group.fetch_add(1, std::memory_order_relaxed) * kGroupChunks;
+      const std::uint64_t chunk0 =
+          first + job.next_group.fetch_add(1, std::memory_order_relaxed) * kGroupChunks;
       if (chunk0 >= job.end_chunk) break;
       const std::uint64_t end = std::min(job.end_chunk, chunk0 + kGroupChunks);
-      for (std::uint64_t chunk = chunk0; chunk < end && !job.error.is_past(chunk); ++chunk) decode_chunk(job, chunk);
+      for (std::uint64_t chunk = chunk0; chunk < end && !job.error.is_past(chunk); ++chunk)
+        decode_chunk(job, chunk);
     }
     job.ops->finish();
   });

@@ -78,7 +78,8 @@ std::uint32_t encode_chunk_run(const encode_job& job, std::uint64_t chunk, tile_
   const std::uint8_t* values = job.src.data() + tile * kTileValues * job.planes->value_bytes;
   tile_run run;
   run.n_tiles = kChunkTiles;
-  const std::uint32_t words = encode_run(job.code, values, place.rest, place.code_plane, tails, run, job.stream);
+  const std::uint32_t words =
+      encode_run(job.code, values, place.rest, place.code_plane, tails, run, job.stream);
   record.escapes = run.escapes;
   record.raw = run.raw;
   for (std::uint32_t t = 0; t < kChunkTiles; ++t) {
@@ -114,8 +115,8 @@ std::uint64_t encode_group(const encode_job& job, std::uint64_t group, std::uint
   return words;
 }
 
-/// Puts a group's tails behind those of all earlier groups and writes its records. Groups are taken in order, so the
-/// one waited for is always at work.
+/// Puts a group's tails behind those of all earlier groups and writes its records. Groups are taken in order,
+/// so the one waited for is always at work.
 void place_group(encode_job& job, std::uint64_t group, const std::uint8_t* tails, std::uint64_t words,
                  std::array<format::chunk_record, kGroupChunks>& records) {
   while (job.placed_group.load(std::memory_order_acquire) != group) std::this_thread::yield();
@@ -194,7 +195,8 @@ result<std::uint64_t> encode_coded(const engine& e, codec c, const tensor_view& 
   const auto n_workers = static_cast<unsigned>(std::clamp<std::uint64_t>(n_groups, 1, e.pool->size()));
   const std::uint64_t tails_bytes = kGroupChunks * kChunkTiles * plan.raw_words() * 4 + kTailScratchBytes;
   const auto tails = std::make_unique_for_overwrite<std::uint8_t[]>(n_workers * tails_bytes);
-  e.pool->run(n_workers, [&](unsigned worker) { encode_worker(job, n_groups, tails.get() + worker * tails_bytes); });
+  e.pool->run(n_workers,
+              [&](unsigned worker) { encode_worker(job, n_groups, tails.get() + worker * tails_bytes); });
 
   format::frame_header header;
   header.codec = static_cast<std::uint8_t>(c);
@@ -204,7 +206,8 @@ result<std::uint64_t> encode_coded(const engine& e, codec c, const tensor_view& 
   header.tail_words = job.placed_words;
   header.codebook = used.symbols;
   set_shape(header, src, n_values);
-  const auto final_layout = format::make_layout(plane_sizes_of(c, src.type, n_values), n_values, header.tail_words);
+  const auto final_layout =
+      format::make_layout(plane_sizes_of(c, src.type, n_values), n_values, header.tail_words);
   if (!final_layout) return fail(errc::size_overflow, "tensor size leaves 64 bits");
   const std::uint64_t index_end = final_layout->index + final_layout->index_bytes;
   zero_between(dst.data(), index_end, core::align_up(index_end, format::kSectionAlignment));
@@ -217,17 +220,19 @@ result<std::uint64_t> encode_raw(const engine& e, const tensor_view& src, std::s
   const std::uint64_t n_values = src.data.size() / value_bytes(src.type);
   const auto layout = format::make_layout(plane_sizes_of(codec::raw, src.type, n_values), n_values, 0);
   if (!layout) return fail(errc::size_overflow, "tensor size leaves 64 bits");
-  const std::span<const std::uint8_t> bytes(reinterpret_cast<const std::uint8_t*>(src.data.data()), src.data.size());
+  const std::span<const std::uint8_t> bytes(reinterpret_cast<const std::uint8_t*>(src.data.data()),
+                                            src.data.size());
   std::atomic<std::uint64_t> next{0};
-  e.pool->run(static_cast<unsigned>(std::clamp<std::uint64_t>(layout->n_chunks, 1, e.pool->size())), [&](unsigned) {
-    for (std::uint64_t chunk = next++; chunk < layout->n_chunks; chunk = next++) {
-      const std::uint64_t at = chunk * kRawChunkBytes;
-      const auto part = bytes.subspan(at, std::min<std::uint64_t>(kRawChunkBytes, bytes.size() - at));
-      memcpy(dst.data() + layout->tails + at, part.data(), part.size());
-      const std::uint64_t digest = digest_of(*e.ops, part, digest_domain::data, chunk * kChunkTiles);
-      core::store_le<std::uint64_t>(dst.data() + layout->index + chunk * format::kRawRecordBytes, digest);
-    }
-  });
+  e.pool->run(
+      static_cast<unsigned>(std::clamp<std::uint64_t>(layout->n_chunks, 1, e.pool->size())), [&](unsigned) {
+        for (std::uint64_t chunk = next++; chunk < layout->n_chunks; chunk = next++) {
+          const std::uint64_t at = chunk * kRawChunkBytes;
+          const auto part = bytes.subspan(at, std::min<std::uint64_t>(kRawChunkBytes, bytes.size() - at));
+          memcpy(dst.data() + layout->tails + at, part.data(), part.size());
+          const std::uint64_t digest = digest_of(*e.ops, part, digest_domain::data, chunk * kChunkTiles);
+          core::store_le<std::uint64_t>(dst.data() + layout->index + chunk * format::kRawRecordBytes, digest);
+        }
+      });
   format::frame_header header;
   header.codec = static_cast<std::uint8_t>(codec::raw);
   header.dtype = static_cast<std::uint8_t>(src.type);

@@ -17,7 +17,8 @@ void encode_raw_tile(const level_plan& plan, const std::uint8_t* symbols, std::u
   while (shift < plan.symbol_bits) {
     const std::uint32_t width = field_width(plan.symbol_bits - shift);
     for (std::uint32_t j = 0; j < kTileValues; ++j) {
-      put_field(tail, width, j, (static_cast<std::uint32_t>(symbols[value_order(j)]) >> shift) & ((1u << width) - 1));
+      put_field(tail, width, j,
+                (static_cast<std::uint32_t>(symbols[value_order(j)]) >> shift) & ((1u << width) - 1));
     }
     tail += width * (kTileValues / 8);
     shift += width;

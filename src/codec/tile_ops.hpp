@@ -29,7 +29,8 @@ struct coded_tile {
   bool escapes = false;
 };
 
-/// What encoding a run of tiles tells and decoding one needs, tile by tile; bit t of the flags belongs to tile t.
+/// What encoding a run of tiles tells and decoding one needs, tile by tile; bit t of the flags belongs to
+/// tile t.
 struct tile_run {
   std::uint32_t n_tiles = 0;  ///< at most kChunkTiles
   std::uint8_t escapes = 0;
@@ -38,38 +39,42 @@ struct tile_run {
   std::array<nh_sums, kChunkTiles> sums = {};
 };
 
-/// All functions work on one full tile of 1,024 values, take any alignment and touch exactly the bytes named here.
-/// `stream` asks for stores that bypass the caches; `finish` orders them before the results are published.
+/// All functions work on one full tile of 1,024 values, take any alignment and touch exactly the bytes named
+/// here. `stream` asks for stores that bypass the caches; `finish` orders them before the results are
+/// published.
 struct tile_ops {
   const char* name;
 
   /// values (1024 W bytes) -> rest planes, symbols in value order, digest sums.
-  using split_fn = void (*)(const std::uint8_t* values, const rest_out& rest, std::uint8_t* symbols, nh_sums& sums,
-                            bool stream) noexcept;
+  using split_fn = void (*)(const std::uint8_t* values, const rest_out& rest, std::uint8_t* symbols,
+                            nh_sums& sums, bool stream) noexcept;
   /// rest planes and symbols in value order -> values, digest sums of the values.
-  using join_fn = void (*)(const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values, nh_sums& sums,
-                           bool stream) noexcept;
-  /// symbols -> code plane and tail (may write up to kTailScratchBytes at `tail`; bytes after the tail's words are garbage).
+  using join_fn = void (*)(const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values,
+                           nh_sums& sums, bool stream) noexcept;
+  /// symbols -> code plane and tail (may write up to kTailScratchBytes at `tail`; bytes after the tail's
+  /// words are garbage).
   using encode_fn = coded_tile (*)(const coding& c, const std::uint8_t* symbols, std::uint8_t* code_plane,
                                    std::uint8_t* tail) noexcept;
-  /// Code plane and tail -> symbols; false if the tail contradicts the code plane, its length or `escapes`. May read
-  /// kTailReadSlack bytes past the tail's words.
+  /// Code plane and tail -> symbols; false if the tail contradicts the code plane, its length or `escapes`.
+  /// May read kTailReadSlack bytes past the tail's words.
   using decode_fn = bool (*)(const coding& c, const std::uint8_t* code_plane, const std::uint8_t* tail,
                              std::uint32_t words, bool escapes, std::uint8_t* symbols) noexcept;
   /// Sums of one tile of `1024 W` bytes.
   using nh_fn = void (*)(const std::uint8_t* tile, std::uint32_t value_bytes, nh_sums& sums) noexcept;
   /// Adds the symbol counts of `n_values` values.
-  using histogram_fn = void (*)(const std::uint8_t* values, std::uint64_t n_values, std::uint64_t* counts) noexcept;
+  using histogram_fn = void (*)(const std::uint8_t* values, std::uint64_t n_values,
+                                std::uint64_t* counts) noexcept;
 
-  /// A run of full tiles that follow each other in all planes, tails and values; each may be raw. They do what the
-  /// single steps do, and may overlap the steps of neighbouring tiles. Optional: null where a backend has no such thing.
-  /// Returns the words of all tails.
+  /// A run of full tiles that follow each other in all planes, tails and values; each may be raw. They do
+  /// what the single steps do, and may overlap the steps of neighbouring tiles. Optional: null where a
+  /// backend has no such thing. Returns the words of all tails.
   using encode_run_fn = std::uint32_t (*)(const coding& c, const std::uint8_t* values, const rest_out& rest,
                                           std::uint8_t* code_plane, std::uint8_t* tails, tile_run& run,
                                           bool stream) noexcept;
   /// False if a tail is malformed. May read kTailReadSlack bytes past the last tail.
   using decode_run_fn = bool (*)(const coding& c, const rest_in& rest, const std::uint8_t* code_plane,
-                                 const std::uint8_t* tails, std::uint8_t* values, tile_run& run, bool stream) noexcept;
+                                 const std::uint8_t* tails, std::uint8_t* values, tile_run& run,
+                                 bool stream) noexcept;
   template <class Fn>
   using per_codec_and_dtype = std::array<std::array<Fn, kCodedDtypes>, kCodedCodecs>;
 
@@ -84,7 +89,8 @@ struct tile_ops {
   per_codec_and_dtype<decode_run_fn> decode_run = {};
 };
 
-/// Raw tiles (spec/codecs.md section 4.2), the same for every backend: too rare to be worth instructions of their own.
+/// Raw tiles (spec/codecs.md section 4.2), the same for every backend: too rare to be worth instructions of
+/// their own.
 void encode_raw_tile(const level_plan& plan, const std::uint8_t* symbols, std::uint8_t* code_plane,
                      std::uint8_t* tail) noexcept;
 void decode_raw_tile(const level_plan& plan, const std::uint8_t* code_plane, const std::uint8_t* tail,

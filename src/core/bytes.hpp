@@ -14,7 +14,8 @@ template <std::unsigned_integral T>
 [[nodiscard]] TERSOR_HD inline T byte_swap(T value) noexcept {
   T swapped = 0;
   for (unsigned i = 0; i < sizeof(T); ++i) {
-    swapped = static_cast<T>(static_cast<T>(swapped << (sizeof(T) > 1 ? 8 : 0)) | ((value >> (8 * i)) & 0xff));
+    swapped =
+        static_cast<T>(static_cast<T>(swapped << (sizeof(T) > 1 ? 8 : 0)) | ((value >> (8 * i)) & 0xff));
   }
   return swapped;
 }

@@ -1,4 +1,5 @@
 #include <array>
+
 #include <tersor/error.hpp>
 
 namespace tersor {
@@ -6,8 +7,9 @@ namespace tersor {
 std::string_view to_string(errc code) noexcept {
   static constexpr auto kNames = std::to_array<std::string_view>(
       {"ok", "invalid_argument", "destination_too_small", "truncated", "bad_magic", "unsupported_version",
-       "malformed", "digest_mismatch", "unsupported", "size_overflow", "out_of_memory", "io_error", "not_found",
-       "already_exists", "backend_unavailable", "cancelled", "mismatch", "wrong_kind", "internal"});
+       "malformed", "digest_mismatch", "unsupported", "size_overflow", "out_of_memory", "io_error",
+       "not_found", "already_exists", "backend_unavailable", "cancelled", "mismatch", "wrong_kind",
+       "internal"});
   const auto index = static_cast<std::size_t>(code);
   return index < kNames.size() ? kNames[index] : "unknown";
 }

@@ -1,11 +1,11 @@
 #include "core/thread_pool.hpp"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <string>
+
+#include <sched.h>
 
 namespace tersor::core {
 

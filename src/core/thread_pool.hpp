@@ -20,8 +20,8 @@ class thread_pool {
 
   [[nodiscard]] unsigned size() const noexcept { return static_cast<unsigned>(threads_.size()) + 1; }
 
-  /// Runs `work(worker)` for worker = 0 .. n_workers - 1 (at most size()) at the same time and waits for all. `work` must not
-  /// throw. Calls from several threads take turns.
+  /// Runs `work(worker)` for worker = 0 .. n_workers - 1 (at most size()) at the same time and waits for all.
+  /// `work` must not throw. Calls from several threads take turns.
   void run(unsigned n_workers, const std::function<void(unsigned)>& work);
 
  private:

@@ -1,10 +1,10 @@
 // The public codec calls: argument checks, then the frame algorithm on the context's backend and threads.
 #include <new>
-#include <tersor/codec.hpp>
 
 #include "codec/frame_codec.hpp"
 #include "core/checked.hpp"
 #include "cpu/backends.hpp"
+#include <tersor/codec.hpp>
 
 namespace tersor {
 
@@ -30,7 +30,8 @@ std::span<std::uint8_t> as_u8(std::span<std::byte> bytes) noexcept {
   return {reinterpret_cast<std::uint8_t*>(bytes.data()), bytes.size()};
 }
 
-/// Runs `body` and turns the only exceptions the library meets, failed allocations and thread starts, into codes.
+/// Runs `body` and turns the only exceptions the library meets, failed allocations and thread starts, into
+/// codes.
 template <class Body>
 auto guarded(Body&& body) -> decltype(body()) {
   try {
@@ -51,7 +52,8 @@ result<std::uint64_t> checked_values(const tensor_view& src) {
   }
   const auto bytes = core::checked_mul(product, value_bytes(src.type));
   if (!bytes || *bytes != src.data.size()) {
-    return fail(errc::invalid_argument, "shape and dtype do not give " + std::to_string(src.data.size()) + " bytes");
+    return fail(errc::invalid_argument,
+                "shape and dtype do not give " + std::to_string(src.data.size()) + " bytes");
   }
   return product;
 }
@@ -85,7 +87,8 @@ result<std::uint64_t> encode_checked(const context& ctx, const tensor_view& src,
 }
 
 result<histogram> count_checked(const engine& e, dtype type, std::span<const std::byte> data) {
-  if (!is_codable(type)) return fail(errc::unsupported, std::string(to_string(type)) + " has no exponent to code");
+  if (!is_codable(type))
+    return fail(errc::unsupported, std::string(to_string(type)) + " has no exponent to code");
   if (data.size() % value_bytes(type) != 0) return fail(errc::invalid_argument, "bytes are not whole values");
   return codec_detail::count_all(e, type, as_u8(data));
 }
@@ -156,11 +159,13 @@ std::uint64_t encode_bound(codec c, dtype type, std::uint64_t n_values) noexcept
     std::uint64_t tail_words = 0;
     if (which != codec::raw) {
       const auto plan = codec_detail::make_plan(which, codec_detail::find_planes(type)->symbol_bits);
-      const auto words = core::checked_mul(core::ceil_div(n_values, codec_detail::kTileValues), plan.raw_words());
+      const auto words =
+          core::checked_mul(core::ceil_div(n_values, codec_detail::kTileValues), plan.raw_words());
       if (!words) return 0;
       tail_words = *words;
     }
-    const auto layout = format::make_layout(codec_detail::plane_sizes_of(which, type, n_values), n_values, tail_words);
+    const auto layout =
+        format::make_layout(codec_detail::plane_sizes_of(which, type, n_values), n_values, tail_words);
     return layout ? layout->frame_bytes : 0;
   };
   const std::uint64_t raw = size_of(codec::raw);
@@ -186,7 +191,8 @@ result<std::uint64_t> encode_into(const context& ctx, const tensor_view& src, st
   return guarded([&] { return encode_checked(ctx, src, dst, options); });
 }
 
-result<std::vector<std::byte>> encode(const context& ctx, const tensor_view& src, const encode_options& options) {
+result<std::vector<std::byte>> encode(const context& ctx, const tensor_view& src,
+                                      const encode_options& options) {
   return guarded([&]() -> result<std::vector<std::byte>> {
     TERSOR_TRY(const std::uint64_t n_values, checked_values(src));
     std::vector<std::byte> frame(encode_bound(options.codec, src.type, n_values));
@@ -203,12 +209,14 @@ result<frame_info> inspect(std::span<const std::byte> frame) {
   });
 }
 
-result<std::uint64_t> decode_into(const context& ctx, std::span<const std::byte> frame, std::span<std::byte> dst) {
+result<std::uint64_t> decode_into(const context& ctx, std::span<const std::byte> frame,
+                                  std::span<std::byte> dst) {
   return guarded([&]() -> result<std::uint64_t> {
     const engine e = engine_of(ctx);
     TERSOR_TRY(const auto opened, codec_detail::open(as_u8(frame), true));
     if (dst.size() < opened.decoded_bytes) {
-      return fail(errc::destination_too_small, "destination has " + std::to_string(dst.size()) + " bytes, the tensor " +
+      return fail(errc::destination_too_small, "destination has " + std::to_string(dst.size()) +
+                                                   " bytes, the tensor " +
                                                    std::to_string(opened.decoded_bytes));
     }
     TERSOR_CHECK(codec_detail::decode_range(e, opened, 0, opened.layout.n_chunks, as_u8(dst).data()));
@@ -221,8 +229,11 @@ result<tensor> decode(const context& ctx, std::span<const std::byte> frame) {
     const engine e = engine_of(ctx);
     TERSOR_TRY(const auto opened, codec_detail::open(as_u8(frame), true));
     frame_info info = info_of(opened);
-    tensor out{.type = info.type, .shape = std::move(info.shape), .data = std::vector<std::byte>(opened.decoded_bytes)};
-    TERSOR_CHECK(codec_detail::decode_range(e, opened, 0, opened.layout.n_chunks, reinterpret_cast<std::uint8_t*>(out.data.data())));
+    tensor out{.type = info.type,
+               .shape = std::move(info.shape),
+               .data = std::vector<std::byte>(opened.decoded_bytes)};
+    TERSOR_CHECK(codec_detail::decode_range(e, opened, 0, opened.layout.n_chunks,
+                                            reinterpret_cast<std::uint8_t*>(out.data.data())));
     return out;
   });
 }
@@ -233,11 +244,12 @@ result<std::uint64_t> decode_chunks(const context& ctx, std::span<const std::byt
     const engine e = engine_of(ctx);
     TERSOR_TRY(const auto opened, codec_detail::open(as_u8(frame), false));
     if (first > opened.layout.n_chunks || count > opened.layout.n_chunks - first) {
-      return fail(errc::invalid_argument, "the frame has " + std::to_string(opened.layout.n_chunks) + " chunks");
+      return fail(errc::invalid_argument,
+                  "the frame has " + std::to_string(opened.layout.n_chunks) + " chunks");
     }
-    const std::uint64_t chunk_bytes = opened.codec == codec::raw
-                                          ? codec_detail::kRawChunkBytes
-                                          : std::uint64_t{codec_detail::kChunkValues} * value_bytes(opened.type);
+    const std::uint64_t chunk_bytes =
+        opened.codec == codec::raw ? codec_detail::kRawChunkBytes
+                                   : std::uint64_t{codec_detail::kChunkValues} * value_bytes(opened.type);
     const std::uint64_t begin = std::min(first * chunk_bytes, opened.decoded_bytes);
     const std::uint64_t bytes = std::min((first + count) * chunk_bytes, opened.decoded_bytes) - begin;
     if (dst.size() < bytes) {
@@ -249,7 +261,8 @@ result<std::uint64_t> decode_chunks(const context& ctx, std::span<const std::byt
 }
 
 std::uint64_t digest_bytes(const context& ctx, std::uint8_t domain, std::span<const std::byte> data) {
-  return codec_detail::digest_of(*ctx.get().ops, as_u8(data), static_cast<codec_detail::digest_domain>(domain));
+  return codec_detail::digest_of(*ctx.get().ops, as_u8(data),
+                                 static_cast<codec_detail::digest_domain>(domain));
 }
 
 }  // namespace tersor

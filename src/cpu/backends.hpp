@@ -3,9 +3,9 @@
 
 #include <span>
 #include <string_view>
-#include <tersor/error.hpp>
 
 #include "codec/tile_ops.hpp"
+#include <tersor/error.hpp>
 
 namespace tersor::cpu {
 

@@ -50,8 +50,8 @@ result<const codec_detail::tile_ops*> choose_backend(std::string_view name) {
   for (const backend& candidate : all_backends()) {
     if (name.empty() ? candidate.supported : name == candidate.ops->name) {
       if (candidate.supported) return candidate.ops;
-      return fail(errc::backend_unavailable, source + " '" + std::string(name) + "' needs " + candidate.needs +
-                                                 ", which this CPU lacks");
+      return fail(errc::backend_unavailable, source + " '" + std::string(name) + "' needs " +
+                                                 candidate.needs + ", which this CPU lacks");
     }
   }
   return fail(errc::backend_unavailable, source + " '" + std::string(name) + "' is not in this build");

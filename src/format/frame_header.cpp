@@ -51,7 +51,8 @@ void write_frame_header(const frame_header& header, std::span<std::uint8_t, kFra
 }
 
 bool has_magic(std::span<const std::uint8_t> bytes) noexcept {
-  return bytes.size() >= kFrameMagic.size() && std::ranges::equal(bytes.first(kFrameMagic.size()), kFrameMagic);
+  return bytes.size() >= kFrameMagic.size() &&
+         std::ranges::equal(bytes.first(kFrameMagic.size()), kFrameMagic);
 }
 
 std::uint16_t read_version(std::span<const std::uint8_t, kFrameHeaderBytes> src) noexcept {
@@ -77,7 +78,8 @@ result<frame_header> read_frame_header(std::span<const std::uint8_t, kFrameHeade
   std::uint64_t product = 1;
   for (std::size_t i = 0; i < kMaxDims; ++i) {
     if (i >= header.n_dims) {
-      if (header.shape[i] != 0) return fail_at(errc::malformed, "unused shape entry is not zero", kShapeAt + 8 * i);
+      if (header.shape[i] != 0)
+        return fail_at(errc::malformed, "unused shape entry is not zero", kShapeAt + 8 * i);
       continue;
     }
     const auto next = core::checked_mul(product, header.shape[i]);
@@ -86,7 +88,8 @@ result<frame_header> read_frame_header(std::span<const std::uint8_t, kFrameHeade
   }
   if (product != header.n_values) {
     return fail_at(errc::malformed,
-                   "shape has " + std::to_string(product) + " values, the header declares " + std::to_string(header.n_values),
+                   "shape has " + std::to_string(product) + " values, the header declares " +
+                       std::to_string(header.n_values),
                    kValuesAt);
   }
   return header;
@@ -140,8 +143,8 @@ std::uint32_t chunk_record::total_words() const noexcept {
 
 void write_chunk_record(const chunk_record& record, std::uint8_t* dst) noexcept {
   store_le<std::uint64_t>(dst, record.digest);
-  store_le<std::uint64_t>(dst + 8, record.first_word | (std::uint64_t{record.escapes} << 48) |
-                                       (std::uint64_t{record.raw} << 56));
+  store_le<std::uint64_t>(
+      dst + 8, record.first_word | (std::uint64_t{record.escapes} << 48) | (std::uint64_t{record.raw} << 56));
   std::ranges::copy(record.words, dst + 16);
 }
 

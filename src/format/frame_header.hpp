@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+
 #include <tersor/error.hpp>
 
 namespace tersor::format {
@@ -41,16 +42,17 @@ void write_frame_header(const frame_header& header, std::span<std::uint8_t, kFra
 /// Version field; the caller has checked the size.
 [[nodiscard]] std::uint16_t read_version(std::span<const std::uint8_t, kFrameHeaderBytes> src) noexcept;
 
-/// Reads the fields and checks all that needs no knowledge of codecs: flags, dimensions, shape against values, reserved bytes.
+/// Reads the fields and checks all that needs no knowledge of codecs: flags, dimensions, shape against
+/// values, reserved bytes.
 [[nodiscard]] result<frame_header> read_frame_header(std::span<const std::uint8_t, kFrameHeaderBytes> src);
 
 /// What the sections of a frame are made of; the codec room fills it from codec and dtype.
 struct plane_sizes {
   bool coded = false;
-  std::uint32_t byte_planes = 0;                  ///< of 1,024 bytes a tile
-  std::array<std::uint32_t, 2> field_widths = {}; ///< rest field planes, 128 w bytes a tile
-  std::uint32_t code_width = 0;                   ///< code plane, 128 w bytes a tile
-  std::uint64_t payload_bytes = 0;                ///< raw frames
+  std::uint32_t byte_planes = 0;                   ///< of 1,024 bytes a tile
+  std::array<std::uint32_t, 2> field_widths = {};  ///< rest field planes, 128 w bytes a tile
+  std::uint32_t code_width = 0;                    ///< code plane, 128 w bytes a tile
+  std::uint64_t payload_bytes = 0;                 ///< raw frames
 };
 
 /// Offsets from the start of the frame. Sections that do not exist have the offset where they would be.
@@ -63,7 +65,7 @@ struct frame_layout {
   std::array<std::uint64_t, 3> byte_planes = {};
   std::array<std::uint64_t, 2> field_planes = {};
   std::uint64_t code_plane = 0;
-  std::uint64_t tails = 0;    ///< payload in a raw frame
+  std::uint64_t tails = 0;  ///< payload in a raw frame
   std::uint64_t tails_end = 0;
   std::uint64_t frame_bytes = 0;
 };

@@ -1,4 +1,5 @@
 #include <array>
+
 #include <tersor/tensor.hpp>
 
 namespace tersor {
@@ -10,10 +11,22 @@ struct dtype_row {
 };
 
 /// In the order of the dtype ids of spec/frame.md.
-constexpr std::array<dtype_row, 16> kDtypes = {{{"BYTES", 1}, {"BF16", 2}, {"F16", 2}, {"F32", 4},
-                                                {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"BOOL", 1}, {"U8", 1},
-                                                {"I8", 1}, {"U16", 2}, {"I16", 2}, {"U32", 4},
-                                                {"I32", 4}, {"U64", 8}, {"I64", 8}, {"F64", 8}}};
+constexpr std::array<dtype_row, 16> kDtypes = {{{"BYTES", 1},
+                                                {"BF16", 2},
+                                                {"F16", 2},
+                                                {"F32", 4},
+                                                {"F8_E4M3", 1},
+                                                {"F8_E5M2", 1},
+                                                {"BOOL", 1},
+                                                {"U8", 1},
+                                                {"I8", 1},
+                                                {"U16", 2},
+                                                {"I16", 2},
+                                                {"U32", 4},
+                                                {"I32", 4},
+                                                {"U64", 8},
+                                                {"I64", 8},
+                                                {"F64", 8}}};
 constexpr std::array<std::string_view, 3> kCodecs = {"raw", "top16", "rank"};
 
 }  // namespace

@@ -94,7 +94,8 @@ TEST_F(file_faults, every_changed_byte_is_noticed) {
   std::atomic<std::uint64_t> silent = 0;
   for (unsigned i = 0; i < n_threads; ++i) {
     threads.emplace_back([&, i] {
-      const auto part = change_bytes(dir_.path() / ("part" + std::to_string(i)), good_, i, n_threads * faults::slowness());
+      const auto part =
+          change_bytes(dir_.path() / ("part" + std::to_string(i)), good_, i, n_threads * faults::slowness());
       tried += part.first;
       silent += part.second;
     });

@@ -17,9 +17,17 @@ using bytes = std::vector<std::byte>;
 /// True in the long run (environment TERSOR_LONG=1): full grids instead of samples of them.
 [[nodiscard]] bool long_run();
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TERSOR_TEST_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TERSOR_TEST_SANITIZED 1
+#endif
+#endif
+
 /// How much slower this build is: sanitizer builds take every n-th case of the large grids.
 [[nodiscard]] constexpr unsigned slowness() noexcept {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef TERSOR_TEST_SANITIZED
   return 16;
 #else
   return 1;

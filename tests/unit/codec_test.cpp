@@ -1,10 +1,11 @@
 // Round trips of every codec and dtype through the public API, bitwise.
-#include <gtest/gtest.h>
-
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <random>
+
+#include <gtest/gtest.h>
+
 #include <tersor/codec.hpp>
 
 namespace {
@@ -30,7 +31,8 @@ std::vector<std::byte> random_bytes(std::size_t n, unsigned seed) {
   return bytes;
 }
 
-void round_trip(const tersor::context& ctx, codec c, dtype type, const std::vector<std::byte>& data, bool raw_fallback) {
+void round_trip(const tersor::context& ctx, codec c, dtype type, const std::vector<std::byte>& data,
+                bool raw_fallback) {
   const std::vector<std::uint64_t> shape = {data.size() / tersor::value_bytes(type)};
   const tersor::tensor_view view{.type = type, .shape = shape, .data = data};
   const auto frame = tersor::encode(ctx, view, {.codec = c, .raw_fallback = raw_fallback});
@@ -49,7 +51,8 @@ TEST_P(every_backend, round_trips_gaussian_bf16) {
   const auto ctx = tersor::context::create(1, GetParam());
   ASSERT_TRUE(ctx);
   EXPECT_EQ(ctx->backend(), GetParam());
-  for (const std::size_t n : std::initializer_list<std::size_t>{0, 1, 7, 1023, 1024, 1025, 8192, 8193, 100000}) {
+  for (const std::size_t n :
+       std::initializer_list<std::size_t>{0, 1, 7, 1023, 1024, 1025, 8192, 8193, 100000}) {
     for (const codec c : {codec::raw, codec::top16, codec::rank}) {
       round_trip(*ctx, c, dtype::bf16, gaussian_bf16(n, 1), false);
     }

@@ -52,6 +52,7 @@ std::vector<type_summary> summarize(const model_report& report) {
     }
   }
   std::vector<type_summary> list;
+  list.reserve(types.size());
   for (auto& [key, sum] : types) list.push_back(std::move(sum));
   return list;
 }

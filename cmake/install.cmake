@@ -15,6 +15,8 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/tersor-config-version.cma
 install(FILES ${PROJECT_BINARY_DIR}/tersor-config.cmake ${PROJECT_BINARY_DIR}/tersor-config-version.cmake
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/tersor)
 
+# Relative, so that `cmake --install --prefix` may choose another place than was configured.
+file(RELATIVE_PATH TERSOR_PC_TO_PREFIX /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
 configure_file(${PROJECT_SOURCE_DIR}/cmake/tersor.pc.in ${PROJECT_BINARY_DIR}/tersor.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/tersor.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

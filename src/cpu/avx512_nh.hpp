@@ -10,6 +10,9 @@ TERSOR_TARGET_BEGIN(TERSOR_TARGET_AVX512)
 namespace {
 namespace avx512 {
 
+/// How far ahead of the tile at work its successors are fetched, in bytes.
+constexpr std::uintptr_t kDigestAhead = 4096;
+
 /// Adds up eight columns of each sum without carries between their halves.
 TERSOR_VEC void fold_sums(vec first, vec second, nh_sums& sums) noexcept {
   // Unpacking puts the two sums side by side, so that they fold together.
@@ -100,6 +103,26 @@ void nh_tile(const std::uint8_t* tile, nh_sums& sums) noexcept {
         {{load(tile + at), load(tile + kRow + at), load(tile + 2 * kRow + at), load(tile + 3 * kRow + at)}},
         at);
   }
+  state.finish(sums);
+}
+
+template <bool FirstRow>
+TERSOR_VEC void nh_row(const std::uint8_t* tile, unsigned s, nh_row_state& state) noexcept {
+  each_of_4([&](auto g) __attribute__((always_inline)) {
+    const std::uint8_t* at = tile + 512 * s + 128 * g;
+    prefetch(at, kDigestAhead);
+    prefetch(at, kDigestAhead + kVec);
+    state.add<2 * g, FirstRow>(load(at), s);
+    state.add<2 * g + 1, FirstRow>(load(at + kVec), s);
+  });
+}
+
+/// Whole tensors are digested with W = 2, so that one is worth the order of memory.
+template <>
+void nh_tile<2>(const std::uint8_t* tile, nh_sums& sums) noexcept {
+  nh_row_state state;
+  nh_row<true>(tile, 0, state);
+  for (unsigned s = 1; s < kRows; ++s) nh_row<false>(tile, s, state);
   state.finish(sums);
 }
 

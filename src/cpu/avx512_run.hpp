@@ -63,11 +63,8 @@ struct top16_steps {
 template <class Steps>
 TERSOR_VEC void put_codes(const Steps& steps, encoder_slot& slot, std::uint8_t* code_plane,
                           bool stream) noexcept {
-  if (!stream) return steps.template codes<false>(slot, code_plane);
-  if (is_aligned(code_plane)) return steps.template codes<true>(slot, code_plane);
-  alignas(64) std::array<std::uint8_t, Steps::kCodeBytes> staged;
-  steps.template codes<false>(slot, staged.data());
-  stream_unaligned(code_plane, staged.data(), staged.size());
+  if (stream && is_aligned(code_plane)) return steps.template codes<true>(slot, code_plane);
+  steps.template codes<false>(slot, code_plane);
 }
 
 /// Writes the tail of tile `t`, raw if that is not longer; returns its words.

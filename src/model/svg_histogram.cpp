@@ -164,10 +164,11 @@ std::string histogram_figure(const dtype_summary& d, bool logarithmic, std::stri
     const int level = level_of(book, b.symbol);
     const std::string where = level > 4 ? ", escape" : ", level " + std::to_string(level);
     const std::string power = exponent_name(d.type, b.symbol);
+    std::string label = "exponent " + power + " (field ";
+    label += std::to_string(b.symbol) + "): " + format_percent(b.share) + ", ";
+    label += format_count(d.shared.counts.counts[b.symbol]) + " values" + where;
     svg.rect(kLeft + b.column * column_width + gap / 2, base - height, column_width - gap, height,
-             "l" + std::to_string(level),
-             "exponent " + power + " (field " + std::to_string(b.symbol) + "): " + format_percent(b.share) +
-                 ", " + format_count(d.shared.counts.counts[b.symbol]) + " values" + where);
+             "l" + std::to_string(level), label);
   }
   for (const double gap : row.gaps) {
     svg.text({kLeft + gap * column_width, base - 3}, "\xE2\x8B\xAF", "tick", text_anchor::middle);

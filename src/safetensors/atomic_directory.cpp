@@ -90,7 +90,7 @@ status atomic_directory::commit() {
     discard();
     return moved;
   }
-  const status synced = sync_directory(final_path_.parent_path());
+  status synced = sync_directory(final_path_.parent_path());
   // After an exchange the temporary name holds the old tree, which goes now that the new one is durable.
   discard();
   return synced;

@@ -52,8 +52,8 @@ def of_file(path, text):
             for match in re.finditer(pattern, code):
                 if "<" in pattern and re.search(r"template|static_cast<[^>]*$", code[: match.start()]):
                     continue
-                changed = code[: match.start()] + re.sub(pattern, replacement, match.group(0)) + code[match.end():]
-                found.append(mutant(path, number, line, changed))
+                new = replacement(match) if callable(replacement) else match.expand(replacement)
+                found.append(mutant(path, number, line, code[: match.start()] + new + code[match.end():]))
     return found
 
 

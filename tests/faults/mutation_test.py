@@ -2,6 +2,7 @@
 
 Copies the tree, builds it once with a shared library, then changes one place at a time, rebuilds the library and runs the tests
 until one fails. A mutant counts as caught if a test fails, crashes or hangs. Usage: mutation_test.py [--count N] [--jobs N] [--seed N]
+[--top DIR]
 """
 
 import argparse
@@ -39,6 +40,8 @@ class workshop:
     def __init__(self, top):
         self.tree = pathlib.Path(top) / "tree"
         self.build = pathlib.Path(top) / "build"
+        if self.tree.exists():
+            return
         self.tree.mkdir(parents=True)
         for name in FOLDERS:
             source = ROOT / name
@@ -104,7 +107,7 @@ def run(count, jobs, seed, top):
         shop = workshop(pathlib.Path(top) / str(i))
         shop.prepare()
         shops.put(shop)
-    wanted, spare = mutants.choose(ROOT, count, seed)
+    wanted, spare = mutants.choose(shop.tree, count, seed)
     caught, survived, equivalent, n_invalid = [], [], [], 0
 
     def judge(m):
@@ -136,9 +139,10 @@ def main():
     parser.add_argument("--count", type=int, default=150 if program.LONG else 60)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--top", help="keep the copies of the tree in this folder, and use those that are there")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="tersor-mutants-") as top:
-        caught, survived, equivalent, n_invalid = run(options.count, options.jobs, options.seed, top)
+    with tempfile.TemporaryDirectory(prefix="tersor-mutants-") as scratch:
+        caught, survived, equivalent, n_invalid = run(options.count, options.jobs, options.seed, options.top or scratch)
     total = len(caught) + len(survived)
     share = 100 * len(caught) / max(1, total)
     for m in equivalent:

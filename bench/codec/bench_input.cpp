@@ -89,7 +89,7 @@ bench_tensor synthetic_bf16(std::size_t n_bytes) {
   return {.name = "synthetic", .bytes = std::move(bytes)};
 }
 
-std::vector<segment> tile(const std::vector<bench_tensor>& tensors, std::span<std::byte> dst) {
+std::vector<segment> tile_by_tensor(const std::vector<bench_tensor>& tensors, std::span<std::byte> dst) {
   std::uint64_t content = 0;
   for (const bench_tensor& tensor : tensors) content += tensor.bytes.size();
   const std::uint64_t copies = (dst.size() + content - 1) / content;
@@ -105,6 +105,17 @@ std::vector<segment> tile(const std::vector<bench_tensor>& tensors, std::span<st
     if (at != begin) segments.push_back({.offset = begin, .n_bytes = at - begin});
   }
   return segments;
+}
+
+void tile_by_copy(const std::vector<bench_tensor>& tensors, std::span<std::byte> dst) noexcept {
+  std::uint64_t at = 0;
+  while (at < dst.size()) {
+    for (const bench_tensor& tensor : tensors) {
+      const std::uint64_t n = std::min<std::uint64_t>(tensor.bytes.size(), dst.size() - at);
+      std::memcpy(dst.data() + at, tensor.bytes.data(), n);
+      at += n;
+    }
+  }
 }
 
 }  // namespace tersor::bench

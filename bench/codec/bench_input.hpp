@@ -33,8 +33,13 @@ struct segment {
   codebook book = {};
 };
 
-/// Fills `dst` with the tensors, each repeated equally often and at its own addresses, so that no cache
-/// serves a copy. The last segments are cut or dropped where `dst` ends.
-[[nodiscard]] std::vector<segment> tile(const std::vector<bench_tensor>& tensors, std::span<std::byte> dst);
+/// Fills `dst` with the tensors, each repeated equally often and side by side, so that one codebook and one
+/// frame hold all copies of a tensor. The last segments are cut or dropped where `dst` ends.
+[[nodiscard]] std::vector<segment> tile_by_tensor(const std::vector<bench_tensor>& tensors,
+                                                  std::span<std::byte> dst);
+
+/// Fills `dst` with copies of the whole input, so that a compressor with a window does not find the copies of
+/// one tensor.
+void tile_by_copy(const std::vector<bench_tensor>& tensors, std::span<std::byte> dst) noexcept;
 
 }  // namespace tersor::bench

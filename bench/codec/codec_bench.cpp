@@ -40,11 +40,16 @@ struct lane {
 };
 
 struct bench_state {
-  huge_buffer source;
+  huge_buffer by_tensor;  ///< the input in both orders
+  huge_buffer by_copy;
   huge_buffer restored;
   std::vector<lane> lanes = {};
   std::vector<double> copies = {};
 };
+
+std::span<const std::byte> source_of(const bench_state& state, const lane& l) {
+  return l.who->by_tensor() ? state.by_tensor.bytes() : state.by_copy.bytes();
+}
 
 void copy_all(core::thread_pool& pool, std::span<const std::byte> src, std::span<std::byte> dst) {
   const std::size_t share = (src.size() / pool.size() + 4095) / 4096 * 4096;
@@ -56,7 +61,7 @@ void copy_all(core::thread_pool& pool, std::span<const std::byte> src, std::span
 }
 
 status check_restored(const bench_state& state, const lane& l) {
-  const auto want = state.source.bytes();
+  const auto want = source_of(state, l);
   if (std::memcmp(want.data(), state.restored.bytes().data(), want.size()) == 0) return {};
   return fail(errc::internal, l.who->name() + " did not give the input back bit for bit");
 }
@@ -74,10 +79,10 @@ status decode_and_check(bench_state& state, lane& l) {
 
 status check_lane(bench_state& state, lane& l) {
   if (l.who->has_auto()) {
-    TERSOR_TRY(l.encoded_bytes, l.who->encode_auto(state.source.bytes(), l.encoded.bytes()));
+    TERSOR_TRY(l.encoded_bytes, l.who->encode_auto(source_of(state, l), l.encoded.bytes()));
     TERSOR_CHECK(decode_and_check(state, l));
   }
-  TERSOR_TRY(l.encoded_bytes, l.who->encode(state.source.bytes(), l.encoded.bytes()));
+  TERSOR_TRY(l.encoded_bytes, l.who->encode(source_of(state, l), l.encoded.bytes()));
   return decode_and_check(state, l);
 }
 
@@ -85,11 +90,11 @@ status timed_encode(const bench_state& state, lane& l) {
   result<std::uint64_t> size = 0;
   if (l.who->has_auto()) {
     l.encode_auto.push_back(
-        seconds_of([&] { size = l.who->encode_auto(state.source.bytes(), l.encoded.bytes()); }));
+        seconds_of([&] { size = l.who->encode_auto(source_of(state, l), l.encoded.bytes()); }));
     if (!size) return tl::unexpected<error>(std::move(size).error());
   }
   // Last, so that what is decoded comes from this one.
-  l.encode.push_back(seconds_of([&] { size = l.who->encode(state.source.bytes(), l.encoded.bytes()); }));
+  l.encode.push_back(seconds_of([&] { size = l.who->encode(source_of(state, l), l.encoded.bytes()); }));
   TERSOR_TRY(l.encoded_bytes, std::move(size));
   return {};
 }
@@ -99,7 +104,7 @@ status timed_encode(const bench_state& state, lane& l) {
 status run_round(bench_state& state, core::thread_pool& pool, unsigned round) {
   const std::size_t n = state.lanes.size();
   for (std::size_t i = 0; i < n; ++i) TERSOR_CHECK(timed_encode(state, state.lanes[(i + round) % n]));
-  state.copies.push_back(seconds_of([&] { copy_all(pool, state.source.bytes(), state.restored.bytes()); }));
+  state.copies.push_back(seconds_of([&] { copy_all(pool, state.by_copy.bytes(), state.restored.bytes()); }));
   for (std::size_t i = 0; i < n; ++i) {
     lane& l = state.lanes[(i + round) % n];
     status outcome;
@@ -211,11 +216,14 @@ result<codec_bench_report> run_checked(const codec_bench_options& options) {
   report.threads = ctx.threads();
   report.backend = std::string(ctx.backend());
 
-  TERSOR_TRY(huge_buffer source, huge_buffer::allocate(report.n_bytes));
+  TERSOR_TRY(huge_buffer by_tensor, huge_buffer::allocate(report.n_bytes));
+  TERSOR_TRY(huge_buffer by_copy, huge_buffer::allocate(report.n_bytes));
   TERSOR_TRY(huge_buffer restored, huge_buffer::allocate(report.n_bytes));
-  std::vector<segment> segments = tile(tensors, source.bytes());
-  TERSOR_CHECK(calibrate_segments(ctx, options, tensors, source.bytes(), segments));
-  bench_state state{.source = std::move(source), .restored = std::move(restored)};
+  std::vector<segment> segments = tile_by_tensor(tensors, by_tensor.bytes());
+  tile_by_copy(tensors, by_copy.bytes());
+  TERSOR_CHECK(calibrate_segments(ctx, options, tensors, by_tensor.bytes(), segments));
+  bench_state state{
+      .by_tensor = std::move(by_tensor), .by_copy = std::move(by_copy), .restored = std::move(restored)};
   std::vector<std::string> names = options.codecs;
   if (names.empty()) names = {"rank", "top16", "zstd-1", "zstd-3", "lz4"};
   const environment env{.ctx = ctx, .pool = pool, .segments = segments};

@@ -19,6 +19,9 @@ class contender {
  public:
   virtual ~contender() = default;
   [[nodiscard]] virtual std::string name() const = 0;
+  /// True if it wants the input tensor by tensor, false if copy by copy (see bench_input.hpp): the same
+  /// tensors equally often.
+  [[nodiscard]] virtual bool by_tensor() const { return false; }
   /// Size of the buffer that encode needs for `n_bytes`.
   [[nodiscard]] virtual std::uint64_t bound(std::uint64_t n_bytes) const = 0;
   /// Returns the encoded size.

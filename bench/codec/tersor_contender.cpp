@@ -12,6 +12,8 @@ class tersor_contender final : public contender {
 
   std::string name() const override { return std::string(to_string(codec_)); }
 
+  bool by_tensor() const override { return true; }
+
   std::uint64_t bound(std::uint64_t /*n_bytes*/) const override {
     std::uint64_t total = 0;
     for (const segment& part : segments_) {

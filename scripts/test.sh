@@ -16,13 +16,13 @@ scripts/lint.sh build/release
 
 section "address and undefined-behaviour sanitizers"
 cmake --preset asan >/dev/null
-cmake --build --preset asan -- -j"$jobs"
-ctest --preset asan -j"$jobs" --output-on-failure
+cmake --build --preset asan --target unit_test backend_test golden_test -- -j"$jobs"
+for test in unit_test backend_test golden_test; do build/asan/bin/$test --gtest_brief=1; done
 
 section "thread sanitizer"
 cmake --preset tsan >/dev/null
-cmake --build --preset tsan -- -j"$jobs"
-ctest --preset tsan -j"$jobs" --output-on-failure
+cmake --build --preset tsan --target threads_test -- -j"$jobs"
+TSAN_OPTIONS=halt_on_error=1 build/tsan/bin/threads_test --gtest_brief=1
 
 section "fuzz targets: committed corpus and a few seconds each"
 scripts/fuzz.sh --short

@@ -90,6 +90,23 @@ TEST(frame_faults, a_frame_cut_anywhere_is_an_error) {
   faults::publish(8, "frames cut or lengthened", tried, wrong, "lengths");
 }
 
+TEST(frame_faults, a_coded_codec_on_a_dtype_without_exponent_is_malformed) {
+  const tersor::context ctx = faults::make_context();
+  for (const codec c : {codec::rank, codec::top16}) {
+    for (const unsigned type : {0U, 6U, 7U, 8U, 9U, 10U, 11U, 12U, 13U, 14U, 15U}) {
+      bytes frame = sample_frame(ctx, c, 2000);
+      frame[11] = static_cast<std::byte>(type);
+      faults::reseal(frame);
+      const auto decoded = tersor::decode(ctx, frame);
+      ASSERT_FALSE(decoded);
+      EXPECT_EQ(decoded.error().code, errc::malformed) << "dtype " << type;
+      const auto book = tersor::make_codebook(static_cast<dtype>(type), {});
+      ASSERT_FALSE(book);
+      EXPECT_EQ(book.error().code, errc::unsupported) << "dtype " << type;
+    }
+  }
+}
+
 /// Exchanges two chunks of equal geometry with their records, then makes index and header right again.
 void swap_chunks(golden::frame_edit& edit, std::uint64_t a, std::uint64_t b, bool records, bool planes) {
   if (records) {

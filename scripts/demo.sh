@@ -23,7 +23,7 @@ step "$tersor" verify "$small" --against "$model"
 step "$tersor" decompress "$small" -o "$back"
 if [ -d "$model" ]; then step diff -r "$model" "$back"; else step cmp "$model" "$back"; fi
 echo "identical, byte for byte"
-step "$tersor" inspect "$small" --types
+step "$tersor" inspect "$small"
 step "$tersor" analyze "$model" --report "$out/report.html" -q
 
 input=$model

@@ -29,35 +29,29 @@ TERSOR_VEC vec_pair bf16_bytes(vec symbol, vec rest) noexcept {
   return {low, high};
 }
 
-template <bool FirstRow, class Sink>
-TERSOR_VEC void join_bf16_row(const std::uint8_t* rest, const std::uint8_t* symbols, unsigned s, Sink& sink,
-                              nh_row_state& digest) noexcept {
+template <bool Stream, bool FirstRow>
+TERSOR_VEC void join_bf16_row(const std::uint8_t* rest, const std::uint8_t* symbols, std::uint8_t* values,
+                              unsigned s, nh_row_state& digest) noexcept {
   each_of_4([&](auto g) __attribute__((always_inline)) {
     const unsigned at = 256 * s + 64 * g;
     prefetch(rest + at, kJoinAhead);
     const vec_pair bytes = bf16_bytes(load(symbols + at), load(rest + at));
     const vec_pair out = zip(bytes.low, bytes.high);
-    sink.template take<FirstRow && g == 0>(out.low);
-    sink.template take<false>(out.high);
+    put<Stream>(values + 2 * at, out.low);
+    put<Stream>(values + 2 * at + kVec, out.high);
     digest.add<2 * g, FirstRow>(out.low, s);
     digest.add<2 * g + 1, FirstRow>(out.high, s);
   });
 }
 
-template <class Sink>
-TERSOR_VEC void join_bf16_tile(const rest_in& rest, const std::uint8_t* symbols, Sink sink,
-                               nh_sums& sums) noexcept {
-  nh_row_state digest;
-  join_bf16_row<true>(rest.bytes[0], symbols, 0, sink, digest);
-  for (unsigned s = 1; s < kRows; ++s) join_bf16_row<false>(rest.bytes[0], symbols, s, sink, digest);
-  sink.finish();
-  digest.finish(sums);
-}
-
 template <bool Stream>
 TERSOR_VEC void join_tile(bf16_split, const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values,
                           nh_sums& sums) noexcept {
-  join_bf16_tile(rest, symbols, direct_sink<Stream>(values), sums);
+  nh_row_state digest;
+  join_bf16_row<Stream, true>(rest.bytes[0], symbols, values, 0, digest);
+  for (unsigned s = 1; s < kRows; ++s)
+    join_bf16_row<Stream, false>(rest.bytes[0], symbols, values, s, digest);
+  digest.finish(sums);
 }
 
 template <bool Stream>
@@ -165,9 +159,6 @@ void join(const rest_in& rest, const std::uint8_t* symbols, std::uint8_t* values
           bool stream) noexcept {
   if (!stream) return join_tile<false>(Split{}, rest, symbols, values, sums);
   if (is_aligned(values)) return join_tile<true>(Split{}, rest, symbols, values, sums);
-  if constexpr (std::is_same_v<Split, bf16_split>) {
-    if (shifted_sink::fits(values)) return join_bf16_tile(rest, symbols, shifted_sink(values), sums);
-  }
   alignas(64) std::array<std::uint8_t, Split::kValueBytes * kTileValues> staged;
   join_tile<false>(Split{}, rest, symbols, staged.data(), sums);
   stream_unaligned(values, staged.data(), staged.size());

@@ -5,7 +5,6 @@
 #include "cpu/avx512_decode.hpp"
 #include "cpu/avx512_encode.hpp"
 #include "cpu/avx512_join.hpp"
-#include "cpu/avx512_raw.hpp"
 #include "cpu/avx512_split.hpp"
 
 TERSOR_TARGET_BEGIN(TERSOR_TARGET_AVX512)
@@ -75,7 +74,7 @@ TERSOR_VEC std::uint32_t put_tail(const Steps& steps, const encoder_slot& slot, 
   const coded_tile coded = steps.tail(slot, to);
   std::uint32_t words = coded.words;
   if (words == kTileNotCoded) {
-    encode_raw(steps.c.plan, slot.symbols.data(), code_plane + Steps::kCodeBytes * t, to);
+    encode_raw_tile(steps.c.plan, slot.symbols.data(), code_plane + Steps::kCodeBytes * t, to);
     words = steps.c.plan.raw_words();
     run.raw = static_cast<std::uint8_t>(run.raw | (1u << t));
   } else if (coded.escapes) {
@@ -135,7 +134,7 @@ bool decode_rank_run(const coding& c, const rest_in& rest, const std::uint8_t* c
     const std::uint32_t done = t - 1;
     const std::uint8_t* codes = code_plane + kCodeBytes * done;
     if (((run.raw >> done) & 1) != 0) {
-      decode_raw(c.plan, codes, deep_tail - 4 * run.words[done], symbols.data());
+      decode_raw_tile(c.plan, codes, deep_tail - 4 * run.words[done], symbols.data());
     } else {
       decode_level1(c, codes, slots[done % 2], symbols.data());
     }
@@ -154,7 +153,7 @@ bool decode_top16_run(const coding& c, const rest_in& rest, const std::uint8_t* 
   for (std::uint32_t t = 0; t < run.n_tiles; ++t) {
     const std::uint8_t* codes = code_plane + kCodeBytes * t;
     if (((run.raw >> t) & 1) != 0) {
-      decode_raw(c.plan, codes, tail, symbols.data());
+      decode_raw_tile(c.plan, codes, tail, symbols.data());
     } else if (!decode_top16(c, codes, tail, run.words[t], ((run.escapes >> t) & 1) != 0, symbols.data())) {
       return false;
     }

@@ -86,58 +86,8 @@ void stream_unaligned(std::uint8_t* dst, const std::uint8_t* staged, std::size_t
   _mm512_mask_storeu_epi8(dst + at, rest, _mm512_maskz_loadu_epi8(rest, staged + at));
 }
 
-/// Takes the vectors of one tile in the order of memory and stores them.
-template <bool Stream>
-class direct_sink {
- public:
-  explicit direct_sink(std::uint8_t* to) noexcept : to_(to) {}
-  template <bool First>
-  TERSOR_VEC void take(vec v) noexcept {
-    put<Stream>(to_, v);
-    to_ += kVec;
-  }
-  TERSOR_VEC void finish() const noexcept {}
-
- private:
-  std::uint8_t* to_;
-};
-
-/// The same past the caches for an address that is a multiple of 4 but not of 64: each line is put together
-/// from two vectors. The first and the last line, shared with the neighbours, are written through the caches.
-class shifted_sink {
- public:
-  static bool fits(const void* to) noexcept { return reinterpret_cast<std::uintptr_t>(to) % 4 == 0; }
-
-  explicit shifted_sink(std::uint8_t* to) noexcept
-      : shift_(static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(to) % kVec)),
-        line_(reinterpret_cast<std::uintptr_t>(to) - shift_),
-        order_(_mm512_sub_epi32(load(kNextWords.data()), _mm512_set1_epi32(static_cast<int>(shift_ / 4)))),
-        before_(_mm512_setzero_si512()) {}
-  template <bool First>
-  TERSOR_VEC void take(vec v) noexcept {
-    const vec line = _mm512_permutex2var_epi32(before_, order_, v);
-    if constexpr (First) {
-      _mm512_mask_storeu_epi8(at(), ~low_mask(shift_), line);
-    } else {
-      put<true>(at(), line);
-    }
-    line_ += kVec;
-    before_ = v;
-  }
-  TERSOR_VEC void finish() const noexcept {
-    _mm512_mask_storeu_epi8(at(), low_mask(shift_), _mm512_permutex2var_epi32(before_, order_, before_));
-  }
-
- private:
-  static constexpr std::array<std::uint32_t, 16> kNextWords = {16, 17, 18, 19, 20, 21, 22, 23,
-                                                               24, 25, 26, 27, 28, 29, 30, 31};
-  TERSOR_VEC std::uint8_t* at() const noexcept { return reinterpret_cast<std::uint8_t*>(line_); }
-
-  std::uint32_t shift_;
-  std::uintptr_t line_;  ///< address of the line at work, which may begin before the destination
-  vec order_;
-  vec before_;
-};
+// Orders of a tile
+// ---------------------------------------------------------------------------------------------------
 
 /// Four vectors of one group of lanes.
 struct quad {
@@ -179,6 +129,9 @@ TERSOR_VEC quad to_values(const quad& in) noexcept {
   return {{_mm512_shuffle_i64x2(low01, high01, 0x44), _mm512_shuffle_i64x2(low01, high01, 0xEE),
            _mm512_shuffle_i64x2(low23, high23, 0x44), _mm512_shuffle_i64x2(low23, high23, 0xEE)}};
 }
+
+// Field planes
+// -------------------------------------------------------------------------------------------------------
 
 /// Eight fields of 2 bits, one a byte, become 8 bits in the low byte of each 32-bit word half: two bytes a
 /// granule.

@@ -18,7 +18,7 @@ enum class errc : std::int32_t {
       2,                    ///< the output buffer is smaller than the call needs; nothing was written past it
   truncated = 3,            ///< the data ends before what it declares
   bad_magic = 4,            ///< not a Tersor frame
-  unsupported_version = 5,  ///< intact, but written by a newer Tersor
+  unsupported_version = 5,  ///< intact, but of a format version that this library does not read
   malformed = 6,            ///< a field or section contradicts the format
   digest_mismatch = 7,      ///< the data was changed after it was written
   unsupported = 8,          ///< this build does not know the dtype, codec or level widths

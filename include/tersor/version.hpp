@@ -7,7 +7,7 @@
 namespace tersor {
 
 inline constexpr std::string_view kVersion = "0.1.0";
-inline constexpr std::uint16_t kFrameFormatVersion = 0;
-inline constexpr std::uint16_t kContainerFormatVersion = 0;
+inline constexpr std::uint16_t kFrameFormatVersion = 1;
+inline constexpr std::uint16_t kContainerFormatVersion = 1;
 
 }  // namespace tersor

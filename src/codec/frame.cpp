@@ -83,6 +83,16 @@ status check_padding(const open_frame& frame) {
   return zero(layout.tails_end, layout.frame_bytes);
 }
 
+/// Each record is hashed by itself, so that they can be hashed at the same time.
+std::uint64_t sum_of_chains(digest_domain domain, std::span<const std::uint8_t> records,
+                            std::size_t record_bytes) noexcept {
+  std::uint64_t sum = 0;
+  for (std::size_t i = 0; i < records.size() / record_bytes; ++i) {
+    sum += chain_hash(domain, i, records.data() + i * record_bytes, record_bytes / 8);
+  }
+  return sum;
+}
+
 /// Codec, dtype, widths and codebook: the fields that need the codecs to judge.
 status check_codec_fields(const format::frame_header& header) {
   if (header.codec > static_cast<std::uint8_t>(codec::rank)) {
@@ -163,15 +173,11 @@ std::uint64_t header_digest_of(std::span<const std::uint8_t, kFrameHeaderBytes> 
   std::array<std::uint8_t, kFrameHeaderBytes> copy;
   std::ranges::copy(header, copy.begin());
   std::fill_n(copy.begin() + format::kHeaderDigestOffset, 8, std::uint8_t{0});
-  return chain_hash(digest_domain::frame_header, 0, copy.data(), kFrameHeaderBytes / 8);
+  return sum_of_chains(digest_domain::frame_header, copy, 8);
 }
 
 std::uint64_t index_digest_of(std::span<const std::uint8_t> index, std::size_t record_bytes) noexcept {
-  std::uint64_t sum = 0;
-  for (std::size_t i = 0; i < index.size() / record_bytes; ++i) {
-    sum += chain_hash(digest_domain::index, i, index.data() + i * record_bytes, record_bytes / 8);
-  }
-  return sum;
+  return sum_of_chains(digest_domain::index, index, record_bytes);
 }
 
 result<open_frame> open(std::span<const std::uint8_t> bytes, bool fills) {
@@ -187,9 +193,10 @@ result<open_frame> open(std::span<const std::uint8_t> bytes, bool fills) {
     return fail_at(errc::digest_mismatch, "frame header digest differs", format::kHeaderDigestOffset);
   }
   if (const std::uint16_t version = format::read_version(head); version != format::kFrameVersion) {
-    return fail_at(
-        errc::unsupported_version,
-        "frame version " + std::to_string(version) + " is newer than this Tersor, which reads version 0", 8);
+    return fail_at(errc::unsupported_version,
+                   "frame version " + std::to_string(version) + " is not one that this Tersor reads (" +
+                       std::to_string(format::kFrameVersion) + ")",
+                   8);
   }
   TERSOR_TRY(frame.header, format::read_frame_header(head));
   TERSOR_CHECK(check_codec_fields(frame.header));

@@ -8,10 +8,13 @@
 #include <vector>
 
 #include <tersor/error.hpp>
+#include <tersor/version.hpp>
 
 namespace tersor::format {
 
-inline constexpr std::string_view kContainerVersion = "0";
+static_assert(kContainerFormatVersion < 10, "written as one digit");
+inline constexpr char kContainerVersionDigit = '0' + kContainerFormatVersion;
+inline constexpr std::string_view kContainerVersion(&kContainerVersionDigit, 1);
 inline constexpr std::string_view kContainerKey = "tersor";  ///< its value is the version
 inline constexpr std::string_view kHeaderDigestKey = "tersor.header_digest";
 inline constexpr std::string_view kDigestsKey = "tersor.digests";
@@ -40,7 +43,8 @@ struct container_head {
 /// Reads the head of the JSON text; nothing if it does not begin as every version of the container does.
 [[nodiscard]] std::optional<container_head> read_container_head(std::string_view json) noexcept;
 
-/// True if the four members stand at the start of the JSON text as version 0 demands; `n_tensors` digests.
+/// True if the four members stand at the start of the JSON text as kContainerVersion demands; `n_tensors`
+/// digests.
 [[nodiscard]] bool has_container_layout(std::string_view json, std::uint64_t n_tensors) noexcept;
 
 /// The text with the digits of its header digest as 0, which is what that digest covers.

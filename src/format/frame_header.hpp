@@ -7,11 +7,12 @@
 #include <span>
 
 #include <tersor/error.hpp>
+#include <tersor/version.hpp>
 
 namespace tersor::format {
 
 inline constexpr std::array<std::uint8_t, 8> kFrameMagic = {0x89, 'T', 'E', 'R', 'S', 'O', 'R', 0x0a};
-inline constexpr std::uint16_t kFrameVersion = 0;
+inline constexpr std::uint16_t kFrameVersion = kFrameFormatVersion;
 inline constexpr std::uint64_t kFrameHeaderBytes = 128;
 inline constexpr std::uint64_t kHeaderDigestOffset = 40;
 inline constexpr std::uint64_t kSectionAlignment = 128;

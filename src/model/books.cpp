@@ -11,7 +11,7 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 using entry_map = std::map<std::string, codebook_set::entry, std::less<>>;
 
-constexpr std::uint64_t kVersion = 0;
+constexpr std::uint64_t kBooksVersion = 0;
 
 tl::unexpected<error> fail_json(std::string message) {
   return fail(errc::malformed, "codebook file: " + std::move(message));
@@ -71,7 +71,7 @@ result<codebook_set> set_from_json(const json& root) {
   if (!root.is_object()) return fail_json("not a JSON object");
   const json version = root.value("tersor_codebooks", json());
   if (!version.is_number_unsigned()) return fail_json("no member 'tersor_codebooks'");
-  if (version != kVersion) return fail(errc::unsupported_version, "codebook file of a newer Tersor");
+  if (version != kBooksVersion) return fail(errc::unsupported_version, "codebook file of a newer Tersor");
   codebook_set set;
   TERSOR_TRY(set.by_name, entries_from_json(root, "by_name"));
   TERSOR_TRY(set.by_type, entries_from_json(root, "by_type"));
@@ -102,7 +102,7 @@ std::optional<codebook> codebook_set::find(std::string_view tensor_name, dtype t
 
 std::string codebook_set::to_json() const {
   ordered_json root;
-  root["tersor_codebooks"] = kVersion;
+  root["tersor_codebooks"] = kBooksVersion;
   root["by_dtype"] = ordered_json::object();
   for (const auto& [type, book] : by_dtype) root["by_dtype"][std::string(to_string(type))] = book.symbols;
   root["by_type"] = entries_to_json(by_type);

@@ -62,7 +62,11 @@ result<splice> read_splice(std::string_view value) {
   }
   const json version = member.value("version", json());
   if (!version.is_number_unsigned()) return bad();
-  if (version != 0) return fail(errc::unsupported_version, "config.json was written by a newer Tersor");
+  if (version != kContainerFormatVersion) {
+    return fail(errc::unsupported_version, "quantization_config is of version " + version.dump() +
+                                               ", which is not one that this Tersor reads (" +
+                                               std::string(format::kContainerVersion) + ")");
+  }
   const json position = member.value("splice", json());
   const json replaced = member.value("replaced", json());
   const json digest = member.value("digest", json());

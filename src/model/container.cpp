@@ -29,7 +29,7 @@ status check_head(const context& ctx, const safetensors::header& head) {
   if (found->version != format::kContainerVersion) {
     return fail_at(errc::unsupported_version,
                    "container version " + std::string(found->version) +
-                       " is newer than this Tersor, which reads version 0",
+                       " is not one that this Tersor reads (" + std::string(format::kContainerVersion) + ")",
                    kLengthBytes);
   }
   return {};

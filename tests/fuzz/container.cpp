@@ -10,7 +10,7 @@ namespace {
 
 /// Puts the right digest into a header that begins like a container's.
 void reseal_container(std::vector<std::byte>& file) {
-  constexpr std::string_view kStart = R"({"__metadata__":{"tersor":"0","tersor.header_digest":")";
+  constexpr std::string_view kStart = R"({"__metadata__":{"tersor":"1","tersor.header_digest":")";
   constexpr std::size_t kDigits = 16;
   if (file.size() < 8 + kStart.size() + kDigits) return;
   std::uint64_t n = 0;

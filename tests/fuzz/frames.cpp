@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "../faults/support.hpp"
+#include <tersor/version.hpp>
 
 namespace fuzz {
 namespace {
@@ -32,7 +33,8 @@ std::vector<std::byte> frame_of(input data, std::optional<tersor::codec> c) {
   std::vector<std::byte> frame(rest.begin(), rest.end());
   if (c && frame.size() >= 128) {
     constexpr std::uint16_t kWidths[] = {0, 0x0004, 0x3222};
-    constexpr unsigned char kMagic[] = {0x89, 'T', 'E', 'R', 'S', 'O', 'R', 0x0a, 0, 0};
+    constexpr unsigned char kMagic[] = {0x89, 'T', 'E', 'R', 'S', 'O', 'R', 0x0a, tersor::kFrameFormatVersion,
+                                        0};
     std::memcpy(frame.data(), kMagic, sizeof kMagic);
     frame[10] = static_cast<std::byte>(*c);
     frame[13] = std::byte{0};

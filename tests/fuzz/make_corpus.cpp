@@ -86,7 +86,7 @@ void texts(const fs::path& root) {
   text("config_splice", "replaced", R"({"quantization_config": {"bits": 4}, "x": 1e5})");
   text(
       "config_splice", "hostile",
-      R"({"quantization_config": {"quant_method": "tersor", "version": 0, "splice": "000000000001+999999999999", "replaced": "", "digest": "0000000000000000"}})");
+      R"({"quantization_config": {"quant_method": "tersor", "version": 1, "splice": "000000000001+999999999999", "replaced": "", "digest": "0000000000000000"}})");
   text(
       "codebook_json", "set",
       R"({"tersor_codebooks":0,"by_dtype":{"BF16":[120,121,119,118,117,122,116,115,114,113,112,111,110,109,108,107]},"by_type":{},"by_name":{}})");

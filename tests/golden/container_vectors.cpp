@@ -103,9 +103,11 @@ std::vector<bad_container> bad_containers(const tersor::context& ctx, const cont
   const auto digit = [&](bytes& f) -> std::byte& { return f.at(find(f, digests) + digests.size() + 3); };
   add("not-tersor", errc::wrong_kind, false, [&](bytes& f) { f = good.plain; });
   add("version-next", errc::unsupported_version, true,
-      [](bytes& f) { put(f, find(f, "tersor\":\"") + 9, "1"); });
+      [](bytes& f) { put(f, find(f, "tersor\":\"") + 9, "2"); });
+  add("version-zero", errc::unsupported_version, true,
+      [](bytes& f) { put(f, find(f, "tersor\":\"") + 9, "0"); });
   add("version-next-digest", errc::digest_mismatch, false,
-      [](bytes& f) { put(f, find(f, "tersor\":\"") + 9, "1"); });
+      [](bytes& f) { put(f, find(f, "tersor\":\"") + 9, "2"); });
   add("header-changed", errc::digest_mismatch, false, [](bytes& f) { put(f, find(f, "\"pt\""), "\"np\""); });
   add("digest-list", errc::digest_mismatch, true,
       [&](bytes& f) { digit(f) = digit(f) == std::byte{'0'} ? std::byte{'1'} : std::byte{'0'}; });

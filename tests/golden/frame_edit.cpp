@@ -100,7 +100,9 @@ std::uint64_t frame_edit::chain(std::uint64_t domain, std::uint64_t number, std:
 
 void frame_edit::fix_header() {
   set(40, 8, 0);
-  set(40, 8, chain(2, 0, 0, kHeader / 8));
+  std::uint64_t sum = 0;
+  for (std::uint64_t i = 0; i < kHeader / 8; ++i) sum += chain(2, i, 8 * i, 1);
+  set(40, 8, sum);
 }
 
 void frame_edit::fix_index() {

@@ -100,6 +100,23 @@ TEST_P(Golden, RefusesEveryBadFrameWithItsCode) {
   }
 }
 
+/// Neither version 0, which was never released, nor version 2 is called newer or older.
+TEST_P(Golden, NamesTheVersionThatItDoesNotRead) {
+  const auto says = [](const auto& made, const std::string& message) {
+    ASSERT_FALSE(made);
+    EXPECT_EQ(made.error().message, message);
+  };
+  const fs::path bad = kVectors / "must-fail";
+  says(tersor::decode(*ctx_, read(bad / "header-version-next.tersor")),
+       "frame version 2 is not one that this Tersor reads (1)");
+  says(tersor::decode(*ctx_, read(bad / "header-version-zero.tersor")),
+       "frame version 0 is not one that this Tersor reads (1)");
+  says(tersor::verify(*ctx_, bad / "file-version-next.safetensors", std::nullopt),
+       "container version 2 is not one that this Tersor reads (1)");
+  says(tersor::verify(*ctx_, bad / "file-version-zero.safetensors", std::nullopt),
+       "container version 0 is not one that this Tersor reads (1)");
+}
+
 TEST_P(Golden, DecodesEveryChunkAlone) {
   const json m = manifest();
   for (const json& v : m.at("vectors")) {

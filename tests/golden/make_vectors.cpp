@@ -12,6 +12,7 @@
 #include "sample_data.hpp"
 #include "sha256.hpp"
 #include <tersor/model.hpp>
+#include <tersor/version.hpp>
 
 namespace {
 
@@ -100,7 +101,8 @@ class writer {
  public:
   explicit writer(fs::path dir) : dir_(std::move(dir)), ctx_(tersor::context::create(1, "scalar").value()) {
     fs::create_directories(dir_ / "must-fail");
-    manifest_ << "{\n  \"format\": \"Tersor golden vectors\",\n  \"frame_version\": 0,\n  \"vectors\": [";
+    manifest_ << "{\n  \"format\": \"Tersor golden vectors\",\n  \"frame_version\": "
+              << tersor::kFrameFormatVersion << ",\n  \"vectors\": [";
   }
 
   void good(const vector_case& c) {

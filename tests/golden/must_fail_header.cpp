@@ -39,7 +39,8 @@ void add_header_cases(bad_frames& to) {
   add_fields(to, "", rank,
              {{"magic-first-byte", errc::bad_magic, 0, 1, 0x88},
               {"magic-last-byte", errc::bad_magic, 7, 1, 0x0d},
-              {"version-next", errc::unsupported_version, kVersion, 2, 1},
+              {"version-next", errc::unsupported_version, kVersion, 2, 2},
+              {"version-zero", errc::unsupported_version, kVersion, 2, 0},
               {"version-last", errc::unsupported_version, kVersion, 2, 0xffff},
               {"codec-unknown", errc::unsupported, kCodec, 1, 3},
               {"codec-of-other-widths", errc::unsupported, kCodec, 1, 1},
@@ -71,7 +72,7 @@ void add_header_cases(bad_frames& to) {
   });
   to.add("header-digest", errc::digest_mismatch, rank, [](frame_edit& f) { f.flip(kHeaderDigest); });
   to.add("header-digest-before-version", errc::digest_mismatch, rank,
-         [](frame_edit& f) { f.set(kVersion, 2, 1); });
+         [](frame_edit& f) { f.set(kVersion, 2, 2); });
   to.add("header-sizes-wrap", errc::size_overflow, small, [](frame_edit& f) {
     f.set(kDims, 1, 2);
     f.set(kValues, 8, 0);

@@ -69,7 +69,7 @@ TEST_F(ContainerTest, SampleIsLaidOutAsSpecified) {
   const std::uint64_t n = header_length(packed);
   EXPECT_EQ((8 + n) % 128, 0U);
   const std::string json = packed.substr(8, n);
-  EXPECT_TRUE(json.starts_with(R"({"__metadata__":{"tersor":"0","tersor.header_digest":")"));
+  EXPECT_TRUE(json.starts_with(R"({"__metadata__":{"tersor":"1","tersor.header_digest":")"));
   EXPECT_NE(json.find(R"(","tersor.header":"{\"__metadata__\":{\"format\":\"pt\"},\"a\":)"),
             std::string::npos);
   EXPECT_NE(json.find(R"(","format":"pt"})"), std::string::npos);
@@ -241,9 +241,9 @@ TEST_F(ContainerTest, FieldsThatContradictAreFound) {
   const std::string digest_b = format::to_hex(report->files[0].tensors[1].digest);
   const std::string flipped = std::string(digest_a).replace(0, 1, digest_a[0] == '0' ? "1" : "0");
   const tampering cases[] = {
-      {"version", [](auto& j) { replace(j, R"("tersor":"0")", R"("tersor":"7")"); },
+      {"version", [](auto& j) { replace(j, R"("tersor":"1")", R"("tersor":"7")"); },
        errc::unsupported_version},
-      {"version text", [](auto& j) { replace(j, R"("tersor":"0")", R"("tersor":"x")"); }, errc::malformed},
+      {"version text", [](auto& j) { replace(j, R"("tersor":"1")", R"("tersor":"x")"); }, errc::malformed},
       {"space",
        [](auto& j) {
          replace(j, R"({"__meta)", R"({ "__meta)");

@@ -114,7 +114,7 @@ TEST_F(ModelTest, ConfigSpliceIsUndone) {
   for (const std::string& text : texts) {
     const auto packed = model_detail::splice_config(ctx_, text);
     ASSERT_TRUE(packed && *packed) << text;
-    EXPECT_NE((*packed)->find(R"({"quant_method": "tersor", "version": 0, "splice": "0)"), std::string::npos);
+    EXPECT_NE((*packed)->find(R"({"quant_method": "tersor", "version": 1, "splice": "0)"), std::string::npos);
     const auto restored = model_detail::restore_config(ctx_, **packed);
     ASSERT_TRUE(restored && *restored) << **packed;
     EXPECT_EQ(**restored, text);
@@ -133,6 +133,19 @@ TEST_F(ModelTest, ConfigSpliceIsUndone) {
     const auto restored = model_detail::restore_config(ctx_, text);
     ASSERT_TRUE(restored);
     EXPECT_FALSE(*restored) << text;
+  }
+}
+
+TEST_F(ModelTest, ConfigSpliceOfAnotherVersionIsRefused) {
+  const auto packed = model_detail::splice_config(ctx_, "{\"a\":1}");
+  ASSERT_TRUE(packed && *packed);
+  for (const char* other : {"0", "2", "18446744073709551615"}) {
+    std::string text = **packed;
+    const std::string_view ours = R"("version": 1)";
+    text.replace(text.find(ours), ours.size(), std::string(R"("version": )") + other);
+    const auto restored = model_detail::restore_config(ctx_, text);
+    ASSERT_FALSE(restored) << other;
+    EXPECT_EQ(restored.error().code, errc::unsupported_version) << other;
   }
 }
 

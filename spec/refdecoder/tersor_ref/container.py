@@ -9,6 +9,7 @@ from . import codecs, digest
 from .errors import TersorError, require
 from .frame import Frame
 
+VERSION = "1"
 MAX_HEADER = 100_000_000
 BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16,
         "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "C64": 64, "F64": 64, "I64": 64, "U64": 64, "F4": 4,
@@ -82,7 +83,7 @@ def check_header_digest(header):
     zeroed = header[:place] + b"0" * 16 + header[place + 16:]
     computed = digest.digest(zeroed, domain=digest.CONTAINER_HEADER)
     require(found["digest"] == f"{computed:016x}", "header digest differs", "digest_mismatch")
-    require(found["version"] == "0", f"container version {found['version']}", "unsupported_version")
+    require(found["version"] == VERSION, f"container version {found['version']}", "unsupported_version")
     rest = text[place + 16:]
     require(rest.startswith(_DIGESTS_KEY), "tersor.digests is not the third member")
     end = rest.find('"', len(_DIGESTS_KEY))

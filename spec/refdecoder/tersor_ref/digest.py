@@ -49,7 +49,7 @@ def chain(domain, number, words):
 
 
 def records_digest(data, record_bytes, domain=INDEX):
-    """The index digest: the sum of the chains of all records."""
+    """The sum of the chains of all records: of the index, or of the header's words."""
     return sum(chain(domain, i, struct.unpack_from(f"<{record_bytes // 8}Q", data, i * record_bytes))
                for i in range(len(data) // record_bytes)) & M64
 

@@ -7,7 +7,7 @@ from . import codecs, digest
 from .errors import TersorError, require
 
 MAGIC = b"\x89TERSOR\n"
-VERSION = 0
+VERSION = 1
 HEADER_BYTES = 128
 RAW_CHUNK = 16384
 MAX_SECTION = 1 << 60
@@ -28,7 +28,7 @@ def parse_header(data):
     require(head[:8] == MAGIC, "not a Tersor frame", "bad_magic")
     (_, version, codec, dtype, dims, flags, widths, values, tail_words, index_digest,
      header_digest) = struct.unpack("<8sHBBBBHQQQQ", head[:48])
-    computed = digest.records_digest(head[:40] + bytes(8) + head[48:128], 128, digest.FRAME_HEADER)
+    computed = digest.records_digest(head[:40] + bytes(8) + head[48:128], 8, digest.FRAME_HEADER)
     require(computed == header_digest, "header digest differs", "digest_mismatch")
     require(version == VERSION, f"format version {version}", "unsupported_version")
     shape = struct.unpack("<8Q", head[64:])

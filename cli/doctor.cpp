@@ -10,6 +10,7 @@
 #include "command.hpp"
 #include "json.hpp"
 #include "output.hpp"
+#include <tersor/cuda.hpp>
 #include <tersor/version.hpp>
 
 #ifdef __GLIBC__
@@ -59,6 +60,11 @@ std::vector<std::pair<std::string, std::string>> library_versions() {
 
 machine_report examine() {
   machine_report machine;
+  if (auto gpus = cuda::devices()) {
+    machine.gpus = *std::move(gpus);
+  } else {
+    machine.gpu_error = gpus.error().message;
+  }
   machine.backends = backends();
   const char* forced = std::getenv("TERSOR_BACKEND");
   machine.forced = forced == nullptr ? "" : forced;
@@ -90,7 +96,13 @@ std::string text_of(const machine_report& machine) {
     rows.push_back({b.chosen ? "  *" : "   ", std::string(b.name),
                     b.supported ? "runs here" : "does not run here", b.reason});
   }
-  rows.push_back({"   ", "cuda", "not in this build", ""});
+  for (const auto& gpu : machine.gpus) {
+    rows.push_back(
+        {"   ", fmt::format("cuda:{}", gpu.index), "runs here",
+         fmt::format("{}, compute capability {}.{}, {}, driver {}", printable(gpu.name), gpu.compute_major,
+                     gpu.compute_minor, human_bytes(gpu.memory_bytes), printable(gpu.driver))});
+  }
+  if (machine.gpus.empty()) rows.push_back({"   ", "cuda", "does not run here", machine.gpu_error});
   text += table(rows, 4);
   text += machine.backend.empty() ? fmt::format("  none chosen: {}\n", machine.backend_error)
                                   : fmt::format("  chosen: {}{}\n", machine.backend,

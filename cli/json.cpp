@@ -149,7 +149,18 @@ std::string json_of(const machine_report& machine) {
                                {"chosen", b.chosen},
                                {"reason", b.reason}});
   }
-  out["cuda"] = {{"available", false}, {"reason", "not in this build"}};
+  out["cuda"] = {
+      {"available", !machine.gpus.empty()}, {"reason", text(machine.gpu_error)}, {"devices", json::array()}};
+  for (const auto& gpu : machine.gpus) {
+    out["cuda"]["devices"].push_back(
+        {{"index", gpu.index},
+         {"name", gpu.name},
+         {"compute_capability", fmt::format("{}.{}", gpu.compute_major, gpu.compute_minor)},
+         {"multiprocessors", gpu.multiprocessors},
+         {"memory_bytes", gpu.memory_bytes},
+         {"l2_bytes", gpu.l2_bytes},
+         {"driver", gpu.driver}});
+  }
   out["cpu"] = machine.cpu;
   out["threads"] = machine.threads;
   out["memory_bytes"] = machine.memory_bytes;

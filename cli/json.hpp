@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "codec_bench.hpp"
+#include "gpu_bench.hpp"
+#include <tersor/cuda.hpp>
 #include <tersor/model.hpp>
 
 namespace tersor::cli {
@@ -27,6 +29,16 @@ struct job {
 [[nodiscard]] std::string json_of(const error& e);
 [[nodiscard]] std::string json_of(const job& what, const model_report& report);
 [[nodiscard]] std::string json_of(const bench::codec_bench_report& report);
+
+/// Where the figures of a GPU come from.
+struct bench_run {
+  std::string commit;
+  std::string command;
+  std::string date;
+};
+[[nodiscard]] std::string json_of(const bench::gpu_bench_report& report, const bench_run& run);
+/// The rows of another program's measurement in the same form. Errors: `malformed`.
+[[nodiscard]] result<std::vector<bench::gpu_row>> peer_rows_of(const std::string& text);
 
 /// What `tersor inspect` says of all tensors of one type.
 struct type_summary {
@@ -65,6 +77,8 @@ struct machine_report {
   std::string huge_pages;
   std::string compiler;
   std::vector<std::pair<std::string, std::string>> libraries;
+  std::vector<cuda::device_info> gpus;
+  std::string gpu_error;  ///< why there are none
 };
 [[nodiscard]] std::string json_of(const machine_report& machine);
 

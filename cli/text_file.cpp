@@ -12,6 +12,8 @@ tl::unexpected<error> fail_file(errc code, const std::string& message, const std
   return tl::unexpected<error>(error{.code = code, .message = message, .file = path.string()});
 }
 
+}  // namespace
+
 result<std::string> read_text(const std::filesystem::path& path) {
   // Far above a codebook for every tensor of the largest model.
   constexpr std::uintmax_t kMaxBytes = std::uintmax_t{1} << 30;
@@ -23,7 +25,7 @@ result<std::string> read_text(const std::filesystem::path& path) {
   if (!code && !std::filesystem::is_regular_file(kind))
     return fail_file(errc::io_error, "is not a regular file", path);
   const auto size = std::filesystem::file_size(path, code);
-  if (!code && size > kMaxBytes) return fail_file(errc::malformed, "is too large for a codebook file", path);
+  if (!code && size > kMaxBytes) return fail_file(errc::malformed, "is too large for a text file", path);
   errno = 0;
   std::ifstream in(path, std::ios::binary);
   std::ostringstream text;
@@ -32,8 +34,6 @@ result<std::string> read_text(const std::filesystem::path& path) {
   }
   return std::move(text).str();
 }
-
-}  // namespace
 
 result<codebook_set> read_codebooks(const std::filesystem::path& path) {
   TERSOR_TRY(const std::string text, read_text(path));

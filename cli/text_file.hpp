@@ -8,6 +8,9 @@
 
 namespace tersor::cli {
 
+/// A whole file of at most 1 GiB.
+[[nodiscard]] result<std::string> read_text(const std::filesystem::path& path);
+
 [[nodiscard]] result<codebook_set> read_codebooks(const std::filesystem::path& path);
 
 }  // namespace tersor::cli

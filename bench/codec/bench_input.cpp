@@ -9,6 +9,7 @@
 
 #include "safetensors/header.hpp"
 #include "safetensors/input_file.hpp"
+#include <tersor/model.hpp>
 
 namespace tersor::bench {
 namespace {
@@ -116,6 +117,26 @@ void tile_by_copy(const std::vector<bench_tensor>& tensors, std::span<std::byte>
       at += n;
     }
   }
+}
+
+status calibrate_segments(const context& ctx, const std::optional<std::filesystem::path>& calibration_input,
+                          dtype type, std::span<const std::string> names, std::span<const std::byte> source,
+                          std::span<segment> segments) {
+  codebook_set books;
+  if (calibration_input) {
+    TERSOR_TRY(const auto found, analyze(ctx, {*calibration_input}));
+    books = calibrate(found);
+  }
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    if (const auto book = books.find(names[i], type)) {
+      segments[i].book = *book;
+      continue;
+    }
+    TERSOR_TRY(const auto counts,
+               count_symbols(ctx, type, source.subspan(segments[i].offset, segments[i].n_bytes)));
+    TERSOR_TRY(segments[i].book, make_codebook(type, counts));
+  }
+  return {};
 }
 
 }  // namespace tersor::bench

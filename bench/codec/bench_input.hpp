@@ -4,12 +4,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
-#include <tersor/codebook.hpp>
-#include <tersor/error.hpp>
+#include <tersor/codec.hpp>
 
 namespace tersor::bench {
 
@@ -41,5 +41,12 @@ struct segment {
 /// Fills `dst` with copies of the whole input, so that a compressor with a window does not find the copies of
 /// one tensor.
 void tile_by_copy(const std::vector<bench_tensor>& tensors, std::span<std::byte> dst) noexcept;
+
+/// Gives every segment its codebook: of its own values in `source`, or of the calibration input's tensor of
+/// that name, type or dtype. `names` are the tensors'.
+[[nodiscard]] status calibrate_segments(const context& ctx,
+                                        const std::optional<std::filesystem::path>& calibration_input,
+                                        dtype type, std::span<const std::string> names,
+                                        std::span<const std::byte> source, std::span<segment> segments);
 
 }  // namespace tersor::bench

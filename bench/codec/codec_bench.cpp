@@ -8,7 +8,7 @@
 #include "bench_input.hpp"
 #include "contender.hpp"
 #include "huge_buffer.hpp"
-#include <tersor/model.hpp>
+#include <tersor/codec.hpp>
 
 namespace tersor::bench {
 namespace {
@@ -114,28 +114,6 @@ status run_round(bench_state& state, core::thread_pool& pool, unsigned round) {
   return {};
 }
 
-/// Gives every segment its codebook: of its own values, or of the calibration file's tensor of that name or
-/// type.
-status calibrate_segments(const context& ctx, const codec_bench_options& options,
-                          std::span<const bench_tensor> tensors, std::span<const std::byte> source,
-                          std::span<segment> segments) {
-  codebook_set books;
-  if (options.calibration_input) {
-    TERSOR_TRY(const auto found, analyze(ctx, {*options.calibration_input}));
-    books = calibrate(found);
-  }
-  for (std::size_t i = 0; i < segments.size(); ++i) {
-    if (const auto book = books.find(tensors[i].name, dtype::bf16)) {
-      segments[i].book = *book;
-      continue;
-    }
-    TERSOR_TRY(const auto counts,
-               count_symbols(dtype::bf16, source.subspan(segments[i].offset, segments[i].n_bytes)));
-    TERSOR_TRY(segments[i].book, make_codebook(dtype::bf16, counts));
-  }
-  return {};
-}
-
 struct environment {
   const context& ctx;
   core::thread_pool& pool;
@@ -221,7 +199,10 @@ result<codec_bench_report> run_checked(const codec_bench_options& options) {
   TERSOR_TRY(huge_buffer restored, huge_buffer::allocate(report.n_bytes));
   std::vector<segment> segments = tile_by_tensor(tensors, by_tensor.bytes());
   tile_by_copy(tensors, by_copy.bytes());
-  TERSOR_CHECK(calibrate_segments(ctx, options, tensors, by_tensor.bytes(), segments));
+  std::vector<std::string> tensor_names;
+  for (const bench_tensor& tensor : tensors) tensor_names.push_back(tensor.name);
+  TERSOR_CHECK(calibrate_segments(ctx, options.calibration_input, dtype::bf16, tensor_names,
+                                  by_tensor.bytes(), segments));
   bench_state state{
       .by_tensor = std::move(by_tensor), .by_copy = std::move(by_copy), .restored = std::move(restored)};
   std::vector<std::string> names = options.codecs;

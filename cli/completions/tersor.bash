@@ -19,9 +19,12 @@ _tersor() {
         COMPREPLY=($(compgen -W 'rank top16 raw' -- "$cur"))
       fi
       return ;;
-    --device) COMPREPLY=($(compgen -W 'cpu' -- "$cur")); return ;;
+    --device) COMPREPLY=($(compgen -W 'cpu cuda:0' -- "$cur")); return ;;
+    --dtype) COMPREPLY=($(compgen -W 'bf16 f16 e4m3 e5m2' -- "$cur")); return ;;
+    --data) COMPREPLY=($(compgen -W 'normal lognormal-columns row-scaled input' -- "$cur")); return ;;
+    --chunk-size) COMPREPLY=($(compgen -W '8192' -- "$cur")); return ;;
     -T|--threads) COMPREPLY=($(compgen -W '1 2 4 8 16 32' -- "$cur")); return ;;
-    --include|--exclude|--size|--repeats|--seconds) return ;;
+    --include|--exclude|--size|--repeats|--seconds|--rows|--hidden-dim|--warmup|--iters|--kv-tokens|--kv-layers|--commit) return ;;
   esac
 
   if [[ $cur == -* ]]; then
@@ -37,7 +40,10 @@ _tersor() {
       inspect) flags+=" $filter --no-mmap $output" ;;
       analyze) flags+=" --report --force $filter --threads --no-mmap $output" ;;
       calibrate) flags+=" --output --force $filter --threads --no-mmap $output" ;;
-      bench) flags+=' --device --threads --input --synthetic --calibration-input --codec --size --repeats --seconds --json --quiet' ;;
+      bench)
+        flags+=' --device --threads --input --synthetic --calibration-input --calibrate-on-input --codec --size'
+        flags+=' --chunk-size --repeats --seconds --rows --hidden-dim --data --dtype --warmup --iters --graph --pages --kv-tokens'
+        flags+=' --kv-layers --output --plot --commit --peer-json --json --quiet' ;;
       doctor) flags+=' --json' ;;
     esac
     COMPREPLY=($(compgen -W "$flags" -- "$cur"))

@@ -129,6 +129,183 @@ int32_t tersor_decompress_model(const tersor_context* ctx, const char* src, cons
 /* TERSOR_OK: right. against: the original file or directory, or NULL. */
 int32_t tersor_verify_model(const tersor_context* ctx, const char* src, const char* against);
 
+/* ---- NVIDIA GPUs (tersor/cuda.hpp has the whole contract) ----
+ *
+ * The *_async calls enqueue work on `stream` (a cudaStream_t) of the current device and return; nothing on
+ * the device is allocated and nothing is waited for. Verdicts on data land in tersor_cuda_frame_result, in
+ * memory that the device can write. Pointers that end in _dev are such memory; others are the host's.
+ * Workspaces have the size that the *_workspace_size functions give (0: these arguments are not possible),
+ * are 16-byte aligned and zeroed once before their first use. Calls on many tensors or pools allocate host
+ * memory while they run. Without CUDA the calls return TERSOR_BACKEND_UNAVAILABLE. */
+
+/* Order of the tails in a frame: as they finish, or the bytes that the CPU makes. */
+enum { TERSOR_CUDA_TAILS_FREE = 0, TERSOR_CUDA_TAILS_CANONICAL = 1 };
+
+/* One frame's verdict, 32 bytes. */
+typedef struct tersor_cuda_frame_result {
+  int32_t code;         /* TERSOR_OK or the fault */
+  uint32_t chunk;       /* first chunk that is not good, or 0xffffffff */
+  uint64_t frame_bytes; /* size of the frame */
+  uint64_t digest;      /* frame digest */
+  uint32_t overflow;    /* slots: place in the overflow area, or 0xffffffff: in its own slot */
+  uint32_t reserved;
+} tersor_cuda_frame_result;
+
+typedef struct tersor_cuda_device {
+  int32_t index;
+  int32_t compute_major;
+  int32_t compute_minor;
+  uint32_t multiprocessors;
+  uint64_t memory_bytes;
+  uint64_t l2_bytes;
+  char name[256];
+  char driver[32];
+} tersor_cuda_device;
+
+int32_t tersor_cuda_device_count(uint32_t* count);
+/* The GPU at `position` (from 0) of those that can be used; its CUDA number is device->index. */
+int32_t tersor_cuda_device_info(uint32_t position, tersor_cuda_device* device);
+
+/* A contiguous row-major tensor to encode. */
+typedef struct tersor_cuda_encode_task {
+  int32_t dtype;
+  uint32_t rank; /* entries of shape */
+  const uint64_t* shape;
+  const void* src_dev;
+  const uint8_t* codebook_dev; /* 16 symbols, 16-byte aligned, or NULL to take `codebook` */
+  uint8_t codebook[16];
+  void* frame_dev; /* 16-byte aligned */
+  uint64_t capacity;
+  tersor_cuda_frame_result* result_dev;
+} tersor_cuda_encode_task;
+
+/* A frame to decode and what it must hold. */
+typedef struct tersor_cuda_decode_task {
+  int32_t dtype;
+  uint64_t n_values;
+  const void* frame_dev;
+  uint64_t frame_bytes;
+  void* dst_dev;
+  tersor_cuda_frame_result* result_dev;
+  uint8_t* chunk_codes_dev; /* one code per chunk, or NULL */
+} tersor_cuda_decode_task;
+
+uint64_t tersor_cuda_encode_bound(int32_t codec, int32_t dtype, uint64_t n_values);
+uint64_t tersor_cuda_encode_workspace_size(int32_t codec, int32_t tail_order,
+                                           const tersor_cuda_encode_task* tasks, uint64_t n_tasks);
+int32_t tersor_cuda_encode_async(int32_t codec, const tersor_cuda_encode_task* task, int32_t tail_order,
+                                 void* workspace_dev, uint64_t workspace_bytes, void* stream);
+int32_t tersor_cuda_encode_batch_async(int32_t codec, const tersor_cuda_encode_task* tasks, uint64_t n_tasks,
+                                       int32_t tail_order, void* workspace_dev, uint64_t workspace_bytes,
+                                       void* stream);
+
+uint64_t tersor_cuda_decode_workspace_size(const tersor_cuda_decode_task* tasks, uint64_t n_tasks);
+int32_t tersor_cuda_decode_async(int32_t codec, const tersor_cuda_decode_task* task, void* workspace_dev,
+                                 uint64_t workspace_bytes, void* stream);
+int32_t tersor_cuda_decode_batch_async(int32_t codec, const tersor_cuda_decode_task* tasks, uint64_t n_tasks,
+                                       void* workspace_dev, uint64_t workspace_bytes, void* stream);
+
+/* The exact codebook of the data, into 16 bytes of device memory. */
+uint64_t tersor_cuda_codebook_workspace_size(void);
+int32_t tersor_cuda_make_codebook_async(int32_t codec, int32_t dtype, const void* src_dev, uint64_t n_values,
+                                        uint8_t* codebook_dev, void* workspace_dev, uint64_t workspace_bytes,
+                                        void* stream);
+
+/* ---- Paged KV caches ---- */
+
+/* One layer's K or V pages; strides in values. */
+typedef struct tersor_cuda_page_layout {
+  int32_t dtype;
+  uint32_t block_size;
+  uint32_t kv_heads;
+  uint32_t head_dim;
+  uint64_t n_blocks;
+  uint64_t page_stride;
+  uint64_t token_stride;
+  uint64_t head_stride;
+  uint64_t value_stride;
+} tersor_cuda_page_layout;
+
+/* Addresses of page 0: K of layer 0, V of layer 0, K of layer 1, ... (MLA: one per layer). */
+typedef struct tersor_cuda_page_pools {
+  tersor_cuda_page_layout layout;
+  void* const* pools; /* an array in host memory */
+  uint64_t n_pools;
+} tersor_cuda_page_pools;
+
+/* Orders of one layer's cache tensor. */
+enum {
+  TERSOR_CUDA_KV_BLOCKS_NHD = 0, /* [2, blocks, block_size, heads, dim] */
+  TERSOR_CUDA_BLOCKS_KV_NHD = 1, /* [blocks, 2, block_size, heads, dim] */
+  TERSOR_CUDA_KV_BLOCKS_HND = 2, /* [2, blocks, heads, block_size, dim] */
+  TERSOR_CUDA_BLOCKS_KV_HND = 3, /* [blocks, 2, heads, block_size, dim] */
+  TERSOR_CUDA_MLA = 4            /* [blocks, block_size, latent], kv_heads = 1 */
+};
+
+/* Layout and pools of cache tensors in such an order. pools: room for 2 * n_layers addresses (MLA: n_layers);
+ * *out points into it. */
+int32_t tersor_cuda_make_pools(int32_t order, int32_t dtype, void* const* layers_dev, uint64_t n_layers,
+                               uint64_t n_blocks, uint32_t block_size, uint32_t kv_heads, uint32_t head_dim,
+                               void** pools, uint64_t pools_capacity, tersor_cuda_page_pools* out);
+
+typedef struct tersor_cuda_page_list {
+  const int32_t* ids_dev;
+  uint32_t n_pages;
+} tersor_cuda_page_list;
+
+/* One frame per pool with all pages, or one per pool and page. */
+enum { TERSOR_CUDA_GATHERED = 0, TERSOR_CUDA_SLOTS = 1 };
+
+/* Frame f = pool (gathered) or pool * n_pages + page (slots) begins at frames_dev + f * frame_stride. */
+typedef struct tersor_cuda_page_store {
+  int32_t kind;
+  uint32_t overflow_places;
+  void* frames_dev;
+  uint64_t frame_stride;       /* a multiple of 128 */
+  void* overflow_dev;          /* places of tersor_cuda_raw_frame_bytes, or NULL */
+  uint32_t* overflow_used_dev; /* zeroed by the caller */
+} tersor_cuda_page_store;
+
+/* Sizes; 0 if the arguments are not possible or the size leaves 64 bits. */
+uint64_t tersor_cuda_raw_frame_bytes(const tersor_cuda_page_layout* layout);
+uint64_t tersor_cuda_page_frame_bound(int32_t codec, const tersor_cuda_page_layout* layout, int32_t kind,
+                                      uint32_t n_pages);
+uint64_t tersor_cuda_suggest_slot_bytes(const uint64_t* frame_bytes, uint64_t n_frames, double coverage);
+uint64_t tersor_cuda_pages_workspace_size(int32_t codec, const tersor_cuda_page_pools* pools, int32_t kind,
+                                          uint32_t n_pages, int32_t tail_order);
+uint64_t tersor_cuda_codebooks_workspace_size(const tersor_cuda_page_pools* pools);
+
+/* codebooks_dev: 16 symbols per pool; results_dev: one per frame. */
+int32_t tersor_cuda_make_codebooks_async(int32_t codec, const tersor_cuda_page_pools* pools,
+                                         const tersor_cuda_page_list* pages, uint8_t* codebooks_dev,
+                                         void* workspace_dev, uint64_t workspace_bytes, void* stream);
+int32_t tersor_cuda_encode_pages_async(int32_t codec, const tersor_cuda_page_pools* pools,
+                                       const tersor_cuda_page_list* pages, const uint8_t* codebooks_dev,
+                                       const tersor_cuda_page_store* store,
+                                       tersor_cuda_frame_result* results_dev, int32_t tail_order,
+                                       void* workspace_dev, uint64_t workspace_bytes, void* stream);
+/* where_dev: the results of encoding, if slots have an overflow area; else NULL. */
+int32_t tersor_cuda_decode_pages_async(int32_t codec, const tersor_cuda_page_pools* pools,
+                                       const tersor_cuda_page_list* pages,
+                                       const tersor_cuda_page_store* store,
+                                       const tersor_cuda_frame_result* where_dev,
+                                       tersor_cuda_frame_result* results_dev, void* workspace_dev,
+                                       uint64_t workspace_bytes, void* stream);
+
+/* Speed of a codec on a GPU: encoding n bytes takes encode_us + n / encode_gb_s. */
+typedef struct tersor_cuda_codec_speed {
+  double encode_gb_s;
+  double decode_gb_s;
+  double encode_us;
+  double decode_us;
+  double ratio;
+} tersor_cuda_codec_speed;
+
+/* Figures built in for a GPU's name; TERSOR_NOT_FOUND if there are none. */
+int32_t tersor_cuda_known_speed(int32_t codec, const char* device_name, tersor_cuda_codec_speed* speed);
+/* 1 if encoding makes a transfer of n_bytes over a link of link_gb_s (1e9 bytes a second) faster, else 0. */
+int32_t tersor_cuda_worth_it(uint64_t n_bytes, double link_gb_s, const tersor_cuda_codec_speed* speed);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,10 +1,9 @@
 // The C ABI over the C++ API: translates types and errors, catches everything.
 #include <algorithm>
-#include <exception>
-#include <new>
-#include <string>
+#include <array>
 #include <utility>
 
+#include "c_api/call.hpp"
 #include <tersor/tersor.h>
 #include <tersor/tersor.hpp>
 
@@ -15,6 +14,11 @@ struct tersor_context {
 namespace {
 
 using tersor::errc;
+using tersor::c_api::require;
+using tersor::c_api::run;
+using tersor::c_api::to_codec;
+using tersor::c_api::to_dtype;
+using tersor::c_api::to_span;
 
 /// Fixed storage, so that reporting an out-of-memory needs no memory.
 struct message_buffer {
@@ -27,60 +31,38 @@ struct message_buffer {
 };
 thread_local message_buffer last_message;
 
+}  // namespace
+
+namespace tersor::c_api {
+
 std::int32_t report(errc code, std::string_view message) noexcept {
   last_message.set(message);
   return static_cast<std::int32_t>(code);
 }
 
-/// Runs a body that returns a status.
-template <class Body>
-std::int32_t run(Body&& body) noexcept {
-  try {
-    const tersor::status done = body();
-    if (done) return TERSOR_OK;
-    return report(done.error().code, done.error().describe());
-  } catch (const std::bad_alloc&) {
-    return report(errc::out_of_memory, "out of memory");
-  } catch (const std::exception& e) {
-    return report(errc::internal, e.what());
-  } catch (...) {
-    return report(errc::internal, "unknown exception");
+result<dtype> to_dtype(std::int32_t id) {
+  if (id < TERSOR_BYTES || id > TERSOR_F64) return fail(errc::invalid_argument, "unknown dtype number");
+  return static_cast<dtype>(id);
+}
+
+result<codec> to_codec(std::int32_t id) {
+  if (id < TERSOR_CODEC_RAW || id > TERSOR_CODEC_RANK) {
+    return fail(errc::invalid_argument, "unknown codec number");
   }
+  return static_cast<codec>(id);
 }
 
-tersor::result<tersor::dtype> to_dtype(std::int32_t id) {
-  if (id < TERSOR_BYTES || id > TERSOR_F64)
-    return tersor::fail(errc::invalid_argument, "unknown dtype number");
-  return static_cast<tersor::dtype>(id);
-}
-
-tersor::result<tersor::codec> to_codec(std::int32_t id) {
-  if (id < TERSOR_CODEC_RAW || id > TERSOR_CODEC_RANK)
-    return tersor::fail(errc::invalid_argument, "unknown codec number");
-  return static_cast<tersor::codec>(id);
-}
-
-/// A buffer of the caller; null is allowed for empty ones only.
-tersor::result<std::span<const std::byte>> to_span(const void* data, std::uint64_t n_bytes) {
-  if (data == nullptr && n_bytes != 0)
-    return tersor::fail(errc::invalid_argument, "null pointer with a size");
+result<std::span<const std::byte>> to_span(const void* data, std::uint64_t n_bytes) {
+  if (data == nullptr && n_bytes != 0) return fail(errc::invalid_argument, "null pointer with a size");
   return std::span<const std::byte>(static_cast<const std::byte*>(data), n_bytes);
 }
 
-tersor::result<std::span<std::byte>> to_span(void* data, std::uint64_t n_bytes) {
-  if (data == nullptr && n_bytes != 0)
-    return tersor::fail(errc::invalid_argument, "null pointer with a size");
+result<std::span<std::byte>> to_span(void* data, std::uint64_t n_bytes) {
+  if (data == nullptr && n_bytes != 0) return fail(errc::invalid_argument, "null pointer with a size");
   return std::span<std::byte>(static_cast<std::byte*>(data), n_bytes);
 }
 
-template <class... Pointers>
-tersor::status require(const Pointers*... pointers) {
-  const bool any_null = ((pointers == nullptr) || ...);
-  if (any_null) return tersor::fail(errc::invalid_argument, "a required pointer is null");
-  return {};
-}
-
-}  // namespace
+}  // namespace tersor::c_api
 
 extern "C" {
 

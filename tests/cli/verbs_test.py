@@ -178,9 +178,33 @@ class Verbs(CliTest):
         self.assertEqual((forced["backend"], forced["threads"], forced["input"]), ("scalar", 2, str(MODEL)))
         self.assertIn(b"memcpy", self.ok("bench", "codec", "--size", "2", "--repeats", "1").stdout)
 
+    def test_bench_codec_on_a_gpu(self):
+        cuda = self.json_of(self.ok("doctor", "--json"))["cuda"]
+        self.assertEqual(cuda["available"], bool(cuda["devices"]))
+        self.assertEqual(cuda["available"], cuda["reason"] is None)
+        bench = ["bench", "codec", "--device", "cuda:0"]
+        for wrong in (["--codec", "raw"], ["--codec", "zstd-1"], ["--dtype", "f64"], ["--size", "2"], ["--data", "soup"],
+                      ["--data", "input"], ["--chunk-size", "4096"], ["--peer-json", self.dir / "absent.json"]):
+            with self.subTest(wrong=wrong):
+                self.fails(2, *bench, *wrong)
+        self.fails(1, *bench, "--peer-json", self.write("peers.json", b'{"rows": [1]}'))
+        self.fails(2, "bench", "codec", "--rows", "2")
+        report = self.dir / "gpu.json"
+        flags = ["--rows", "64", "--hidden-dim", "256", "--warmup", "1", "--iters", "2", "--repeats", "1", "--output", report]
+        if not cuda["available"]:
+            done = self.run_cli(*bench, *flags, "--json")
+            self.assertEqual((done.returncode, self.json_of(done)["error"]["name"]), (2, "backend_unavailable"))
+            self.assertFalse(report.exists())
+            return
+        found = self.json_of(self.ok(*bench, *flags, "--json", "--pages", "--kv-tokens", "64", "--kv-layers", "1"))
+        self.assertEqual(len(found["rows"]), 8)
+        self.assertEqual(len(found["latency"]), 8)
+        self.assertEqual(len(found["pages"]), 8)
+        self.assertTrue(report.with_suffix(".svg").exists())
+
     def test_doctor(self):
         text = self.ok("doctor").stdout.decode()
-        self.assertIn("not in this build", text)
+        self.assertIn("cuda", text)
         report = self.json_of(self.ok("doctor", "--json", env={"TERSOR_BACKEND": "scalar"}))
         self.assertEqual((report["backend"], report["forced_backend"]), ("scalar", "scalar"))
         self.assertGreaterEqual(report["threads"], 1)

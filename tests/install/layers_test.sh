@@ -8,6 +8,7 @@ declare -A allowed=(
   [safetensors]="core safetensors"
   [codec]="core format codec"
   [cpu]="core format codec cpu"
+  [cuda]="core format codec cuda"
   [model]="core format codec cpu safetensors model"
   [c_api]="c_api"
 )
@@ -19,10 +20,10 @@ for room in "${!allowed[@]}"; do
       echo "$file:$line: $room must not include $target/"
       bad=1
     fi
-  done < <(grep -rnE '^#include "[a-z0-9_]+/' "src/$room" --include='*.hpp' --include='*.cpp' || true)
+  done < <(grep -rnE '^#include "[a-z0-9_]+/' "src/$room" --include='*.hpp' --include='*.cpp' --include='*.cuh' --include='*.cu' || true)
 done
 # The program uses the public API only.
-if grep -rnE '^#include "(core|format|codec|cpu|safetensors|model)/' cli; then
+if grep -rnE '^#include "(core|format|codec|cpu|cuda|safetensors|model)/' cli; then
   echo "cli/ must use <tersor/...> only"
   bad=1
 fi

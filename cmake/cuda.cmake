@@ -1,0 +1,27 @@
+# TERSOR_CUDA: AUTO takes the CUDA toolkit (12.8 or newer) where it is, ON demands it, OFF builds without. Sets TERSOR_HAVE_CUDA.
+set(TERSOR_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO, ON or OFF")
+set_property(CACHE TERSOR_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(TERSOR_CUDA_ARCHITECTURES "80-real;86-real;89-real;90-real;100-real;120" CACHE STRING
+  "GPU architectures; the last one also as PTX for newer GPUs")
+set(TERSOR_HAVE_CUDA FALSE)
+
+if(TERSOR_CUDA STREQUAL "OFF" OR (CMAKE_CROSSCOMPILING AND NOT TERSOR_CUDA STREQUAL "ON"))
+  return()
+endif()
+find_package(CUDAToolkit 12.8 QUIET)
+if(CUDAToolkit_FOUND AND EXISTS "${CUDAToolkit_NVCC_EXECUTABLE}")
+  if(NOT CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_COMPILER "${CUDAToolkit_NVCC_EXECUTABLE}")
+  endif()
+  set(CMAKE_CUDA_ARCHITECTURES "${TERSOR_CUDA_ARCHITECTURES}")
+  enable_language(CUDA)
+  set(CMAKE_CUDA_STANDARD 20)
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25.1 does not know it of any nvcc
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+  endif()
+  set(TERSOR_HAVE_CUDA TRUE)
+elseif(TERSOR_CUDA STREQUAL "ON")
+  message(FATAL_ERROR "TERSOR_CUDA=ON, but there is no CUDA toolkit 12.8 or newer with nvcc")
+endif()

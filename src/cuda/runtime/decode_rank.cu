@@ -1,0 +1,32 @@
+#include "cuda/codec/decode_kernel.cuh"
+#include "cuda/runtime/by_dtype.cuh"
+#include "cuda/runtime/launchers.hpp"
+
+namespace tersor::cuda {
+namespace {
+
+template <class Lane, class Launch, std::uint32_t kCtas>
+__global__ void __launch_bounds__(kCtaThreads, kCtas) decode_rank(const __grid_constant__ Launch launch) {
+  __shared__ decode_shared<rank_decoder<Lane>, Lane::kValueBytes> shared;
+  decode_cta<rank_decoder<Lane>, Lane>(launch, shared);
+}
+
+template <std::uint32_t kCtas, class Launch>
+cudaError_t launch_any(dtype type, const Launch& launch, std::uint32_t ctas, cudaStream_t s) {
+  return by_dtype(type, [&](auto lane) {
+    decode_rank<decltype(lane), Launch, kCtas><<<ctas, kCtaThreads, 0, s>>>(launch);
+    return cudaPeekAtLastError();
+  });
+}
+
+}  // namespace
+
+cudaError_t launch_decode_rank(dtype type, const tensor_launch& launch, std::uint32_t ctas, cudaStream_t s) {
+  if (launch.n_groups == 1) return launch_any<kDecodeCtas>(type, only_group(launch), ctas, s);
+  return launch_any<kDecodeCtas>(type, launch, ctas, s);
+}
+cudaError_t launch_decode_rank(dtype type, const page_launch& launch, std::uint32_t ctas, cudaStream_t s) {
+  return launch_any<kPageCtas>(type, launch, ctas, s);
+}
+
+}  // namespace tersor::cuda

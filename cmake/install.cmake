@@ -17,6 +17,9 @@ install(FILES ${PROJECT_BINARY_DIR}/tersor-config.cmake ${PROJECT_BINARY_DIR}/te
 
 # Relative, so that `cmake --install --prefix` may choose another place than was configured.
 file(RELATIVE_PATH TERSOR_PC_TO_PREFIX /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
+if(TERSOR_HAVE_CUDA)
+  set(TERSOR_PC_CUDA_LIBS " -L${CUDAToolkit_LIBRARY_DIR} -lcudart_static -ldl -lrt")
+endif()
 configure_file(${PROJECT_SOURCE_DIR}/cmake/tersor.pc.in ${PROJECT_BINARY_DIR}/tersor.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/tersor.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

@@ -10,7 +10,14 @@ if [ ! -e "$model" ]; then
   exit 2
 fi
 model=$(realpath "$model")
-scripts/build.sh
+# The GPU's code only for a GPU that is here: for all of them the kernels take minutes to build.
+gpu=()
+if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then
+  scripts/build.sh -DTERSOR_CUDA=AUTO -DTERSOR_CUDA_ARCHITECTURES=native
+  gpu=(cuda:0)
+else
+  scripts/build.sh -DTERSOR_CUDA=OFF
+fi
 tersor=$PWD/build/release/bin/tersor
 out=$PWD/build/demo
 rm -rf "$out" && mkdir -p "$out"
@@ -29,4 +36,7 @@ step "$tersor" analyze "$model" --report "$out/report.html" -q
 input=$model
 if [ -d "$model" ]; then input=$(find "$model" -maxdepth 1 -name '*.safetensors' | sort | head -n 1); fi
 step "$tersor" bench codec --device cpu --threads 1 --input "$input"
+for device in "${gpu[@]}"; do
+  if "$tersor" doctor | grep -q "$device"; then step "$tersor" bench codec --device "$device" --graph; fi
+done
 printf '\nThe report of the model, figures and all: %s\n' "$out/report.html"

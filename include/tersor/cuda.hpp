@@ -1,8 +1,8 @@
 // Frames on an NVIDIA GPU: encode and decode in device memory, on the caller's stream, into the caller's
 // buffers.
 //
-// Every call only enqueues work. It allocates nothing, waits for nothing, keeps no state between calls and can
-// be captured in a CUDA graph. What a call finds out (sizes, verdicts, digests) lands in memory that the
+// Every call only enqueues work. It allocates nothing, waits for nothing, keeps no state between calls and
+// can be captured in a CUDA graph. What a call finds out (sizes, verdicts, digests) lands in memory that the
 // device can write: device memory, or pinned host memory where the caller wants to read it without a copy.
 // The calls act on the device that is current when they are made; streams and pointers belong to that device.
 // Returned errors concern the arguments or the launch; verdicts on data are in `frame_result`.
@@ -38,10 +38,10 @@ inline constexpr std::uint32_t kInPlace = 0xffffffff;
 
 /// What encoding or decoding one frame found out; 32 bytes, written once, at the end.
 struct frame_result {
-  std::int32_t code = 0;          ///< errc as a number; 0 = good
-  std::uint32_t chunk = kNoChunk; ///< first chunk that is not good
-  std::uint64_t frame_bytes = 0;  ///< size of the frame
-  std::uint64_t digest = 0;       ///< frame digest
+  std::int32_t code = 0;              ///< errc as a number; 0 = good
+  std::uint32_t chunk = kNoChunk;     ///< first chunk that is not good
+  std::uint64_t frame_bytes = 0;      ///< size of the frame
+  std::uint64_t digest = 0;           ///< frame digest
   std::uint32_t overflow = kInPlace;  ///< slots: index of the overflow area's place that holds the page
   std::uint32_t reserved = 0;
 };
@@ -64,8 +64,9 @@ struct device_info {
 /// The machine's GPUs. Errors: `backend_unavailable` with the reason.
 [[nodiscard]] result<std::vector<device_info>> devices();
 
-/// Order of the chunks' tails in a frame (spec/codecs.md section 7). `free`: as they finish; one launch, and the
-/// bytes may differ from run to run. `canonical`: the bytes that the CPU backends make; one more small launch.
+/// Order of the chunks' tails in a frame (spec/codecs.md section 7). `free`: as they finish; one launch, and
+/// the bytes may differ from run to run. `canonical`: the bytes that the CPU backends make; one more small
+/// launch.
 enum class tail_order : std::uint8_t { free, canonical };
 
 // ---- One tensor, or many in one launch ----
@@ -78,8 +79,8 @@ struct encode_task {
   /// 16 symbols in device memory (16-byte aligned), or null to take `book`.
   const std::uint8_t* codebook_dev = nullptr;
   codebook book = {};
-  void* frame_dev = nullptr;       ///< must not overlap the source
-  std::uint64_t capacity = 0;      ///< bytes at `frame_dev`; `encode_bound` always suffices
+  void* frame_dev = nullptr;   ///< must not overlap the source
+  std::uint64_t capacity = 0;  ///< bytes at `frame_dev`; `encode_bound` always suffices
   frame_result* result_dev = nullptr;
 };
 
@@ -100,21 +101,22 @@ struct encode_task {
 [[nodiscard]] status encode_batch_async(codec c, std::span<const encode_task> tasks, tail_order order,
                                         const workspace& ws, stream s);
 
-/// A frame to decode. The caller knows what it must hold; a frame that says otherwise has the code `mismatch`.
+/// A frame to decode. The caller knows what it must hold; a frame that says otherwise has the code
+/// `mismatch`.
 struct decode_task {
   dtype type = dtype::bf16;
   std::uint64_t n_values = 0;
   const void* frame_dev = nullptr;
   std::uint64_t frame_bytes = 0;  ///< bytes that may be read at `frame_dev`; the frame may be shorter
-  void* dst_dev = nullptr;        ///< n_values values, any alignment; on a bad code its content is unspecified
+  void* dst_dev = nullptr;  ///< n_values values, any alignment; on a bad code its content is unspecified
   frame_result* result_dev = nullptr;
   std::uint8_t* chunk_codes_dev = nullptr;  ///< optional: one errc per chunk
 };
 
 [[nodiscard]] std::uint64_t decode_workspace_size(std::span<const decode_task> tasks) noexcept;
 
-/// Decodes frames of codec `c`; header, index, padding and every chunk are checked as spec/codecs.md section 6
-/// demands, with the same codes as tersor::decode_into. No frame, however damaged, makes the kernel touch
+/// Decodes frames of codec `c`; header, index, padding and every chunk are checked as spec/codecs.md section
+/// 6 demands, with the same codes as tersor::decode_into. No frame, however damaged, makes the kernel touch
 /// memory outside `frame_dev[0, frame_bytes)` and the destination, or loop without end.
 [[nodiscard]] status decode_async(codec c, const decode_task& task, const workspace& ws, stream s);
 [[nodiscard]] status decode_batch_async(codec c, std::span<const decode_task> tasks, const workspace& ws,
@@ -201,8 +203,8 @@ struct page_store {
 /// Bound of a gathered frame (kind gathered) or of one page's frame (kind slots).
 [[nodiscard]] std::uint64_t page_frame_bound(codec c, const page_layout& layout, page_frames kind,
                                              std::uint32_t n_pages) noexcept;
-/// The smallest slot size (a multiple of 128) that holds at least `coverage` (0..1] of the frame sizes seen in
-/// a calibration; 0 for an empty list.
+/// The smallest slot size (a multiple of 128) that holds at least `coverage` (0..1] of the frame sizes seen
+/// in a calibration; 0 for an empty list.
 [[nodiscard]] std::uint64_t suggest_slot_bytes(std::span<const std::uint64_t> frame_bytes,
                                                double coverage) noexcept;
 
@@ -216,7 +218,8 @@ struct page_store {
                                         frame_result* results_dev, tail_order order, const workspace& ws,
                                         stream s);
 /// Decodes frames that encode_pages_async made (here or elsewhere) and scatters them into pages. `where_dev`:
-/// for slots with an overflow area, the results of encoding (their `overflow` fields say where pages lie), else null.
+/// for slots with an overflow area, the results of encoding (their `overflow` fields say where pages lie),
+/// else null.
 [[nodiscard]] status decode_pages_async(codec c, const page_pools& pools, const page_list& pages,
                                         const page_store& store, const frame_result* where_dev,
                                         frame_result* results_dev, const workspace& ws, stream s);
@@ -236,15 +239,17 @@ struct codec_speed {
 /// What `tersor bench codec --device cuda` measured on a GPU of this name (bench/results); nullopt if no
 /// figures are built in for it.
 [[nodiscard]] std::optional<codec_speed> known_speed(codec c, std::string_view device_name) noexcept;
-/// Microseconds to move `n_bytes` over a link of `link_gb_s` (1e9 bytes a second): as they are, and encoded at
-/// one end and decoded at the other, one after the other.
+/// Microseconds to move `n_bytes` over a link of `link_gb_s` (1e9 bytes a second): as they are, and encoded
+/// at one end and decoded at the other, one after the other.
 struct transfer_cost {
   double plain_us = 0, encoded_us = 0;
 };
-[[nodiscard]] transfer_cost estimate_transfer(std::uint64_t n_bytes, double link_gb_s, const codec_speed& speed) noexcept;
+[[nodiscard]] transfer_cost estimate_transfer(std::uint64_t n_bytes, double link_gb_s,
+                                              const codec_speed& speed) noexcept;
 /// True if encoding makes the transfer faster.
 [[nodiscard]] bool worth_it(std::uint64_t n_bytes, double link_gb_s, const codec_speed& speed) noexcept;
 /// The same for a known device; false (send plain) for an unknown one.
-[[nodiscard]] bool worth_it(std::uint64_t n_bytes, double link_gb_s, codec c, std::string_view device_name) noexcept;
+[[nodiscard]] bool worth_it(std::uint64_t n_bytes, double link_gb_s, codec c,
+                            std::string_view device_name) noexcept;
 
 }  // namespace tersor::cuda::kv

@@ -6,7 +6,8 @@
 namespace simt {
 
 inline void count_up(std::uint32_t* counter, site where = site::current()) {
-  tersor::cuda::ptx::twin::shared_atomic("count_up", counter, where, [](std::uint32_t old) { return old + 1; });
+  tersor::cuda::ptx::twin::shared_atomic("count_up", counter, where,
+                                         [](std::uint32_t old) { return old + 1; });
 }
 inline std::uint32_t read_count(std::uint32_t* counter, site where = site::current()) {
   check_shared("read_count", counter, sizeof(std::uint32_t), where);

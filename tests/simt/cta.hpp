@@ -1,6 +1,7 @@
 // The state of one CTA under way.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -15,6 +16,14 @@ namespace simt {
 class scheduler;
 struct warp;
 
+/// A copy to shared memory that is under way.
+struct pending_copy {
+  std::byte* to = nullptr;
+  std::array<std::byte, 16> value = {};
+  std::size_t n_bytes = 0;
+  std::uint64_t group = 0;
+};
+
 struct lane {
   fiber thread;
   scheduler* owner = nullptr;
@@ -23,6 +32,9 @@ struct lane {
   /// Where it last let others go on.
   const char* call = "start";
   site where{};
+  std::vector<pending_copy> copies = {};
+  /// Groups of copies that the lane has ended.
+  std::uint64_t n_copy_groups = 0;
 
   std::uint32_t bit() const { return 1u << index; }
 };

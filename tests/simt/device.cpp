@@ -1,5 +1,6 @@
 #include "device.hpp"
 
+#include <cstring>
 #include <stdexcept>
 
 #include "scheduler.hpp"
@@ -7,6 +8,8 @@
 
 namespace simt {
 namespace {
+
+constexpr int kUnarrived = 0xc3;
 
 thread_local scheduler* active_run = nullptr;
 
@@ -110,6 +113,32 @@ void check_shared(const char* call, const void* at, std::size_t n_bytes, site wh
     s.report(std::string(call) + " at " + hex(word) + " is not on a word of the shared memory", where);
     s.stop();
   }
+}
+
+void start_copy(const char* call, void* shared, const void* global, std::size_t n_bytes, site where) {
+  check_shared(call, shared, n_bytes, where);
+  crossing(call, where);
+  pending_copy copy;
+  copy.to = static_cast<std::byte*>(shared);
+  copy.n_bytes = n_bytes;
+  read_global(call, global, n_bytes, n_bytes, copy.value.data(), where);
+  lane& l = needed().current();
+  copy.group = l.n_copy_groups;
+  std::memset(shared, kUnarrived, n_bytes);
+  l.copies.push_back(copy);
+}
+
+void end_copies() {
+  ++needed().current().n_copy_groups;
+}
+
+void wait_copies(std::uint32_t n_pending) {
+  lane& l = needed().current();
+  const auto arrives = [&](const pending_copy& copy) { return copy.group + n_pending < l.n_copy_groups; };
+  for (const pending_copy& copy : l.copies) {
+    if (arrives(copy)) std::memcpy(copy.to, copy.value.data(), copy.n_bytes);
+  }
+  std::erase_if(l.copies, arrives);
 }
 
 }  // namespace simt

@@ -36,6 +36,12 @@ void write_global(const char* call, void* at, std::size_t n_bytes, std::size_t a
                   site where);
 /// Faults unless the word lies in the CTA's shared memory.
 void check_shared(const char* call, const void* at, std::size_t n_bytes, site where);
+/// Starts a copy of 4, 8 or 16 bytes from global to shared memory, where garbage stands until the wait.
+void start_copy(const char* call, void* shared, const void* global, std::size_t n_bytes, site where);
+/// Ends a group of the lane's copies.
+void end_copies();
+/// Copies arrive but for those of the lane's last `n_pending` groups and of the one that has not ended.
+void wait_copies(std::uint32_t n_pending);
 /// A point where other lanes may come in between, and sometimes do.
 void crossing(const char* call, site where);
 

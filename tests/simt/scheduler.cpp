@@ -72,6 +72,8 @@ void scheduler::start_next(cta& slot) {
       l.index = j;
       l.call = "start";
       l.where = {};
+      l.copies.clear();
+      l.n_copy_groups = 0;
       l.thread.start(&scheduler::enter, &l);
     }
   }

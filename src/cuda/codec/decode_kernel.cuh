@@ -1,13 +1,14 @@
 // The decoding kernel of all codecs and dtypes.
 //
-// Grid: CTAs of 8 warps, shared out among the groups of the launch. A CTA takes chunks first, first + step, ... of
-// its group; warp w decodes tile w of the chunk. The planes, the first 32 tail words and the record of the
-// next chunk are loaded before this chunk is decoded.
+// Grid: CTAs of 8 warps, shared out among the groups of the launch. A CTA takes chunks first, first + step,
+// ... of its group; warp w decodes tile w of the chunk, while the planes and the first 32 tail words of its
+// next tiles are copied to shared memory; records are loaded one chunk before that.
 //
 // A lane owns 8 consecutive values of each sub-block s:
 //   rest   8 bytes at 256 s + 8 l of the tile         code   one word of 8 (rank) or 16 (top16) bytes at its
 //   multiple of l     out    8 values at 256 s + 8 l
-// Shared: the codec's tables | stage[8 warps] of tail words | digest keys | verdicts of the tiles [16 turns][8]
+// Shared: stage[8 warps][2]: planes and tail | the codec's tables | digest keys | verdicts of the tiles [16
+// turns][8]
 #pragma once
 
 #include "cuda/codec/encode_kernel.cuh"
@@ -33,23 +34,24 @@ struct frame_findings {
   u32 bad_record = 0, bad_chunk = 0;  ///< complements, as in frame_totals
 };
 
+/// A tile of a warp, and what fetching it found out.
+template <class Codec>
+struct tile_stage {
+  alignas(16) u8 rest[Codec::kRestBytes];
+  alignas(16) u8 code[128 * Codec::kCodeWidth];
+  u32 tail[Codec::kStageWords];
+  u32 meta[16];  ///< of launches with several frames: tile_place.cuh
+  u32 info;      ///< tile_place::info
+};
+
 template <class Codec, u32 kValueBytes>
 struct decode_shared {
+  tile_stage<Codec> stage[kWarps][kStages];
   typename Codec::tables tables;
-  u32 stage[kWarps][Codec::kStageWords];
   length_mask before[kWarps];
   digest_keys<kValueBytes> keys;
   verdict_slot slots[kSlots];
   frame_findings findings[kWarps];
-};
-
-/// What a warp loads for one tile ahead of its use.
-template <class Codec>
-struct tile_ahead {
-  typename Codec::rest rest;
-  typename word_of<Codec::kCodeWidth>::type code;
-  u32 tail;
-  u32 info;
 };
 
 template <class Codec, class Lane, class Work>
@@ -61,31 +63,33 @@ class chunk_decoder {
   TERSOR_DEVICE chunk_decoder(const Work& work, shared& sh)
       : work_(work), sh_(sh), lane_(ptx::thread_index() & 31), warp_(ptx::thread_index() >> 5) {
     const u32 thread = ptx::thread_index();
+    next_meta_ = meta_of(work.first());
+    const u32 header = one_frame() ? (Work::kOneFrame ? header_of(0) : next_meta_) : 0;
     sh.tables.fill(thread);
     sh.keys.fill(thread);
     if (thread < kWarps) sh.before[thread] = lengths_before(thread);
     if (thread < kSlots) ptx::arrival_init(&sh.slots[thread].arrived, kWarps);
+    if (one_frame()) {
+      entries_ = entries_in(header);
+      tail_words_ = tail_words_in(header);
+    }
     ptx::barrier();
   }
 
   TERSOR_DEVICE void run() {
     const u32 n = work_.n_chunks(), step = work_.step();
+    constexpr u32 kAhead = kStages - 1;
     u32 v = work_.first(), turn = 0;
-    u32 meta = meta_of(v), next_meta = meta_of(v + step);
-    if (one_frame()) {
-      const u32 header = Work::kOneFrame ? header_of(0) : meta;
-      entries_ = entries_in(header);
-      tail_words_ = tail_words_in(header);
+    for (u32 i = 0; i < kAhead; ++i) {
+      const u32 meta = next_meta_;
+      next_meta_ = meta_of(v + (i + 1) * step);
+      fetch(v + i * step, meta, i);
     }
-    tile_ahead<Codec> ahead;
-    load_ahead(ahead, v, meta);
     for (; v < n; v += step, ++turn) {
-      const tile_ahead<Codec> now = ahead;
-      const u32 now_meta = meta;
-      meta = next_meta;
-      if (v + step < n) load_ahead(ahead, v + step, meta);
-      next_meta = meta_of(v + 2 * step);
-      decode_tile(v, now_meta, now, sh_.slots[turn % kSlots]);
+      const u32 meta = next_meta_;
+      next_meta_ = meta_of(v + (kAhead + 1) * step);
+      fetch(v + kAhead * step, meta, turn + kAhead);
+      decode_tile(v, turn);
       if (turn % kWarps == warp_ && turn >= kLag) check_chunk(turn - kLag);
       ptx::sync_warp();
     }
@@ -117,7 +121,8 @@ class chunk_decoder {
   TERSOR_DEVICE u32 header_of(u32 f) const {
     const u32* frame = reinterpret_cast<const u32*>(work_.frame(f));
     if (lane_ < 6 || lane_ >= 12 || work_.n_chunks() == 0) return 0;
-    return ptx::load(frame + (lane_ < 8 ? 2 * kTailWordsWord + (lane_ - 6) : 2 * kCodebookWord + (lane_ - 8)));
+    return ptx::load(frame +
+                     (lane_ < 8 ? 2 * kTailWordsWord + (lane_ - 6) : 2 * kCodebookWord + (lane_ - 8)));
   }
   [[nodiscard]] TERSOR_DEVICE u64 tail_words_in(u32 meta) const {
     return static_cast<u64>(ptx::shfl(meta, 7)) << 32 | ptx::shfl(meta, 6);
@@ -133,7 +138,8 @@ class chunk_decoder {
 
   /// Pages that encoding put elsewhere, or could not keep, are not for this kernel.
   TERSOR_DEVICE bool is_elsewhere(u32 f, u32 meta) const {
-    return Work::kPages && work_.where(f) != nullptr && (ptx::shfl(meta, 12) != 0 || ptx::shfl(meta, 13) != 0xffffffff);
+    return Work::kPages && work_.where(f) != nullptr &&
+           (ptx::shfl(meta, 12) != 0 || ptx::shfl(meta, 13) != 0xffffffff);
   }
 
   [[nodiscard]] TERSOR_DEVICE u64 tail_room(u32 meta) const {
@@ -142,48 +148,58 @@ class chunk_decoder {
     return declared < room ? declared : room;
   }
 
-  TERSOR_DEVICE void load_ahead(tile_ahead<Codec>& a, u32 v, u32 meta) const {
+  /// Starts the copies of the warp's tile of chunk v.
+  TERSOR_DEVICE void fetch(u32 v, u32 meta, u32 turn) {
     const tile_place place = place_of(meta, warp_, sh_.before[warp_], tail_room(meta), Codec::kRawWords);
-    a.info = place.info;
-    if (v >= work_.n_chunks()) return;
-    const chunk_place at = work_.locate(v);
-    const u32 tile = kWarps * at.chunk + warp_;
-    if (tile >= work_.shape().n_tiles) return;
-    u8* frame = work_.frame(at.frame);
-    const frame_planes planes = planes_of(frame, work_.shape());
-    a.rest.load(planes, tile, lane_);
-    a.code = load_plane<Codec::kCodeWidth>(planes.code, tile, lane_);
-    const u32* tails = reinterpret_cast<const u32*>(frame + work_.shape().tails);
-    a.tail = lane_ < place.words() ? ptx::load(tails + place.first + lane_) : 0;
-  }
-
-  /// The tile's tail in shared memory: the words loaded ahead and those past 32.
-  TERSOR_DEVICE const u32* stage_tail(u32 f, u32 meta, const tile_ahead<Codec>& now) {
-    u32* tail = sh_.stage[warp_];
-    tail[lane_] = now.tail;
-    tile_place place{0, now.info};
-    if (place.words() > 32) {
-      place = place_of(meta, warp_, sh_.before[warp_], tail_room(meta), Codec::kRawWords);
-      const u32* tails = reinterpret_cast<const u32*>(work_.frame(f) + work_.shape().tails) + place.first;
-#pragma unroll 1
-      for (u32 i = lane_ + 32; i < place.words(); i += 32) tail[i] = ptx::load(tails + i);
+    tile_stage<Codec>& stage = sh_.stage[warp_][turn % kStages];
+    if (lane_ == 0) stage.info = place.info;
+    if (!one_frame() && lane_ < 16) stage.meta[lane_] = meta;
+    if (v < work_.n_chunks()) {
+      const chunk_place at = work_.locate(v);
+      const u32 tile = kWarps * at.chunk + warp_;
+      if (tile < work_.shape().n_tiles) {
+        u8* frame = work_.frame(at.frame);
+        const frame_planes planes = planes_of(frame, work_.shape());
+        Lane::copy_rest(stage.rest, planes, tile, lane_);
+        copy_tile<128 * Codec::kCodeWidth>(stage.code, planes.code, tile, lane_);
+        const u32* tails = reinterpret_cast<const u32*>(frame + work_.shape().tails);
+        if (lane_ < place.words()) ptx::copy_4(stage.tail + lane_, tails + place.first + lane_);
+      }
     }
-    ptx::sync_warp();
-    return tail;
+    ptx::end_copies();
   }
 
-  TERSOR_DEVICE void decode_tile(u32 v, u32 meta, const tile_ahead<Codec>& now, verdict_slot& slot) {
+  /// Fetches the words of a tail past the first 32.
+  TERSOR_DEVICE void fetch_long_tail(u32 f, u32 v, u32* tail) {
+    const u32 meta = meta_of(v);
+    const tile_place place = place_of(meta, warp_, sh_.before[warp_], tail_room(meta), Codec::kRawWords);
+    const u32* tails = reinterpret_cast<const u32*>(work_.frame(f) + work_.shape().tails) + place.first;
+#pragma unroll 1
+    for (u32 i = lane_ + 32; i < place.words(); i += 32) tail[i] = ptx::load(tails + i);
+    ptx::sync_warp();
+  }
+
+  TERSOR_DEVICE void decode_tile(u32 v, u32 turn) {
+    verdict_slot& slot = sh_.slots[turn % kSlots];
     const chunk_place at = work_.locate(v);
     const u32 tile = kWarps * at.chunk + warp_;
     chunk_verdict verdict = chunk_verdict::good;
     tile_sums sums;
+    tile_stage<Codec>& stage = sh_.stage[warp_][turn % kStages];
+    ptx::wait_copies<kStages - 1>();
+    ptx::sync_warp();
+    const u32 meta = one_frame() ? 0 : stage.meta[lane_ & 15];
     if (tile < work_.shape().n_tiles && !is_elsewhere(at.frame, meta)) {
       if (!one_frame()) entries_ = entries_in(meta);
-      const tile_place place{0, now.info};
-      const u32* tail = stage_tail(at.frame, meta, now);
+      const tile_place place{0, stage.info};
+      if (place.words() > 32) fetch_long_tail(at.frame, v, stage.tail);
       row x[4];
-      const lane_plane<Codec::kCodeWidth> code(now.code);
-      bool good = Codec::decode(sh_.tables, entries_, tail, place, code, now.rest, x, lane_) && !place.outside();
+      const lane_plane<Codec::kCodeWidth> code(
+          reinterpret_cast<const typename word_of<Codec::kCodeWidth>::type*>(stage.code)[lane_]);
+      typename Codec::rest rest;
+      rest.load(stage.rest, lane_);
+      bool good =
+          Codec::decode(sh_.tables, entries_, stage.tail, place, code, rest, x, lane_) && !place.outside();
       const u32 n = tile_values(work_.shape(), tile);
       if (n != kTile) good = trim(n, code, place.raw(), x) && good;
       sums = digest_of<Lane::kValueBytes>(sh_.keys, x, lane_);
@@ -215,7 +231,9 @@ class chunk_decoder {
   static TERSOR_DEVICE bool same(const uint4& a, const uint4& b) {
     return a.x == b.x && a.y == b.y && a.z == b.z && a.w == b.w;
   }
-  static TERSOR_DEVICE bool same(const uint2& a, const uint2& b) { return a.x == b.x && a.y == b.y; }
+  static TERSOR_DEVICE bool same(const uint2& a, const uint2& b) {
+    return a.x == b.x && a.y == b.y;
+  }
 
   /// The value of code 0 and rest 0: what joining the first entry with nothing gives.
   TERSOR_DEVICE u32 pad_value() const {
@@ -237,12 +255,13 @@ class chunk_decoder {
     const u64 now = chunk_digest(slot.sums, kWarps * at.chunk, s.n_tiles, lane_);
     const u64 want = static_cast<u64>(ptx::shfl(meta, 1)) << 32 | ptx::shfl(meta, 0);
     const u32 left = s.n_tiles - kWarps * at.chunk;
-    const record_facts record = judge_record(meta, lane_, left < kWarps ? left : kWarps, declared_tail_words(meta),
-                                             Codec::kRawWords);
+    const record_facts record =
+        judge_record(meta, lane_, left < kWarps ? left : kWarps, declared_tail_words(meta), Codec::kRawWords);
     const u32 verdict = lane_ < kWarps ? slot.verdict[lane_] : 7;
-    const u32 bad = ptx::ballot(verdict != 7), pages = ptx::ballot(verdict == static_cast<u32>(chunk_verdict::bad_page));
-    const chunk_verdict chunk = pages != 0   ? chunk_verdict::bad_page
-                                : bad != 0   ? chunk_verdict::malformed
+    const u32 bad = ptx::ballot(verdict != 7),
+              pages = ptx::ballot(verdict == static_cast<u32>(chunk_verdict::bad_page));
+    const chunk_verdict chunk = pages != 0    ? chunk_verdict::bad_page
+                                : bad != 0    ? chunk_verdict::malformed
                                 : now != want ? chunk_verdict::digest_differs
                                               : chunk_verdict::good;
     const u64 place = static_cast<u64>(ptx::shfl(meta, 3)) << 32 | ptx::shfl(meta, 2);
@@ -258,17 +277,19 @@ class chunk_decoder {
     if (verdict != chunk_verdict::good) one.bad_chunk = ~(at.chunk << 3 | static_cast<u32>(verdict));
     if (u8* codes = work_.chunk_codes(at.frame); codes != nullptr && lane_ == 0) {
       const chunk_verdict seen = record.good ? verdict : chunk_verdict::malformed;
-      ptx::store(codes + at.chunk, static_cast<u8>(seen == chunk_verdict::good             ? kOk
-                                                   : seen == chunk_verdict::malformed      ? kMalformed
-                                                   : seen == chunk_verdict::digest_differs ? kDigestMismatch
-                                                                                           : kInvalidArgument));
+      ptx::store(codes + at.chunk,
+                 static_cast<u8>(seen == chunk_verdict::good             ? kOk
+                                 : seen == chunk_verdict::malformed      ? kMalformed
+                                 : seen == chunk_verdict::digest_differs ? kDigestMismatch
+                                                                         : kInvalidArgument));
     }
     if (one_frame()) {
       merge(found_, one);
       return;
     }
     if (lane_ == 0) publish(work_.totals(at.frame), one);
-    if (finished_last(work_.totals(at.frame), 1, work_.shape().n_chunks, lane_)) end_decode(work_, at.frame, lane_);
+    if (finished_last(work_.totals(at.frame), 1, work_.shape().n_chunks, lane_))
+      end_decode(work_, at.frame, read_ends(work_, at.frame, lane_), lane_);
   }
 
   static TERSOR_DEVICE void merge(frame_findings& a, const frame_findings& b) {
@@ -285,6 +306,8 @@ class chunk_decoder {
   }
 
   TERSOR_DEVICE void end_of_cta(u32 turns) {
+    frame_ends ends;
+    if (warp_ == 0) ends = read_ends(work_, 0, lane_);
     if (lane_ == 0) sh_.findings[warp_] = found_;
     ptx::barrier();
     if (warp_ != 0) return;
@@ -292,12 +315,13 @@ class chunk_decoder {
     for (u32 w = 0; w < kWarps; ++w) merge(all, sh_.findings[w]);
     if (lane_ == 0) publish(work_.totals(0), all);
     if (work_.shape().n_chunks == 0 || finished_last(work_.totals(0), turns, work_.shape().n_chunks, lane_))
-      end_decode(work_, 0, lane_);
+      end_decode(work_, 0, ends, lane_);
   }
 
   const Work& work_;
   shared& sh_;
   u32 lane_, warp_;
+  u32 next_meta_ = 0;
   typename Codec::entries entries_{};
   u64 tail_words_ = 0;  ///< of the only frame
   frame_findings found_;

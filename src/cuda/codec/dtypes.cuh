@@ -1,8 +1,8 @@
 // How a lane takes the values of each dtype apart and puts them together (spec/codecs.md section 1).
 //
 // A row is what a lane holds of a sub-block: eight consecutive values. Symbols travel as `placed` bytes: the
-// symbol where it stands in the value's high byte, so that joining is an OR (BF16: rotated right by one, bit 7
-// being the low byte's top bit).
+// symbol where it stands in the value's high byte, so that joining is an OR (BF16: rotated right by one, bit
+// 7 being the low byte's top bit).
 #pragma once
 
 #include "cuda/codec/fields.cuh"
@@ -15,6 +15,22 @@ struct frame_planes {
   u8* fields[2];
   u8* code;
 };
+
+/// Starts the copy of a tile's `kBytes` bytes of a plane to shared memory.
+template <u32 kBytes>
+TERSOR_DEVICE void copy_tile(u8* stage, const u8* plane, u32 tile, u32 lane) {
+  const u8* from = plane + static_cast<u64>(tile) * kBytes + 16 * lane;
+#pragma unroll
+  for (u32 at = 0; at < kBytes; at += 512) {
+    if (kBytes - at >= 512 || 16 * lane < kBytes - at) ptx::copy_16(stage + at + 16 * lane, from + at);
+  }
+}
+
+/// A lane's eight rest bytes of each sub-block.
+TERSOR_DEVICE void load_rest_bytes(uint2 (&bytes)[4], const u8* stage, u32 lane) {
+#pragma unroll
+  for (u32 s = 0; s < 4; ++s) bytes[s] = reinterpret_cast<const uint2*>(stage)[32 * s + lane];
+}
 
 /// Keeps the first `n` (0..8) values of a row and takes the others from `other`.
 TERSOR_DEVICE u32 keep_word(u32 x, u32 other, u32 n_bytes) {
@@ -47,7 +63,9 @@ struct two_byte_values {
       x.w = b;
     }
   }
-  static TERSOR_DEVICE u32 word(const row& x, u32 i) { return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w; }
+  static TERSOR_DEVICE u32 word(const row& x, u32 i) {
+    return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w;
+  }
   static TERSOR_DEVICE u32 repeat(u32 v) { return v | v << 16; }
 };
 
@@ -81,14 +99,14 @@ struct bf16_lane : two_byte_values {
   static constexpr u32 kSymbolBits = 8;
   static constexpr u32 kSymbolAt = 7;
 
-  /// What a lane loads of a tile's rest ahead of its use.
+  static constexpr u32 kRestBytes = 1024;
+  static TERSOR_DEVICE void copy_rest(u8* stage, const frame_planes& f, u32 tile, u32 lane) {
+    copy_tile<1024>(stage, f.rest, tile, lane);
+  }
+  /// A lane's part of a tile's rest.
   struct rest {
     uint2 bytes[4];
-    TERSOR_DEVICE void load(const frame_planes& f, u32 tile, u32 lane) {
-      const uint2* from = reinterpret_cast<const uint2*>(f.rest + static_cast<u64>(tile) * 1024) + lane;
-#pragma unroll
-      for (u32 s = 0; s < 4; ++s) bytes[s] = ptx::load_once(from + 32 * s);
-    }
+    TERSOR_DEVICE void load(const u8* stage, u32 lane) { load_rest_bytes(bytes, stage, lane); }
   };
   static TERSOR_DEVICE u32 place(u32 symbols) {
     return (symbols >> 1 & 0x7f7f7f7fu) | (symbols << 7 & 0x80808080u);
@@ -100,7 +118,8 @@ struct bf16_lane : two_byte_values {
   }
   static TERSOR_DEVICE u32 symbols(const row& x, u32 h) {
     const uint2 v = half(x, h);
-    return (ptx::prmt(v.x, v.y, 0x7531) << 1 & 0xfefefefeu) | (ptx::prmt(v.x, v.y, 0x6420) >> 7 & 0x01010101u);
+    return (ptx::prmt(v.x, v.y, 0x7531) << 1 & 0xfefefefeu) |
+           (ptx::prmt(v.x, v.y, 0x6420) >> 7 & 0x01010101u);
   }
   /// Writes the rest of a tile, row by row.
   struct rest_writer {
@@ -118,16 +137,20 @@ struct f16_lane : two_byte_values {
   static constexpr u32 kSymbolBits = 5;
   static constexpr u32 kSymbolAt = 10;
 
+  static constexpr u32 kRestBytes = 1024 + 256 + 128;
+  static TERSOR_DEVICE void copy_rest(u8* stage, const frame_planes& f, u32 tile, u32 lane) {
+    copy_tile<1024>(stage, f.rest, tile, lane);
+    copy_tile<256>(stage + 1024, f.fields[0], tile, lane);
+    copy_tile<128>(stage + 1280, f.fields[1], tile, lane);
+  }
   struct rest {
     uint2 bytes[4];
     uint2 mantissa;
     u32 sign;
-    TERSOR_DEVICE void load(const frame_planes& f, u32 tile, u32 lane) {
-      const uint2* from = reinterpret_cast<const uint2*>(f.rest + static_cast<u64>(tile) * 1024) + lane;
-#pragma unroll
-      for (u32 s = 0; s < 4; ++s) bytes[s] = ptx::load_once(from + 32 * s);
-      mantissa = load_plane<2>(f.fields[0], tile, lane);
-      sign = load_plane<1>(f.fields[1], tile, lane);
+    TERSOR_DEVICE void load(const u8* stage, u32 lane) {
+      load_rest_bytes(bytes, stage, lane);
+      mantissa = reinterpret_cast<const uint2*>(stage + 1024)[lane];
+      sign = reinterpret_cast<const u32*>(stage + 1280)[lane];
     }
   };
   static TERSOR_DEVICE u32 place(u32 symbols) { return symbols << 2; }
@@ -166,10 +189,14 @@ struct e4m3_lane : one_byte_values {
   static constexpr u32 kSymbolBits = 4;
   static constexpr u32 kSymbolAt = 3;
 
+  static constexpr u32 kRestBytes = 512;
+  static TERSOR_DEVICE void copy_rest(u8* stage, const frame_planes& f, u32 tile, u32 lane) {
+    copy_tile<512>(stage, f.fields[0], tile, lane);
+  }
   struct rest {
     uint4 nibbles;
-    TERSOR_DEVICE void load(const frame_planes& f, u32 tile, u32 lane) {
-      nibbles = load_plane<4>(f.fields[0], tile, lane);
+    TERSOR_DEVICE void load(const u8* stage, u32 lane) {
+      nibbles = reinterpret_cast<const uint4*>(stage)[lane];
     }
   };
   static TERSOR_DEVICE u32 place(u32 symbols) { return symbols << 3; }
@@ -197,12 +224,17 @@ struct e5m2_lane : one_byte_values {
   static constexpr u32 kSymbolBits = 5;
   static constexpr u32 kSymbolAt = 2;
 
+  static constexpr u32 kRestBytes = 256 + 128;
+  static TERSOR_DEVICE void copy_rest(u8* stage, const frame_planes& f, u32 tile, u32 lane) {
+    copy_tile<256>(stage, f.fields[0], tile, lane);
+    copy_tile<128>(stage + 256, f.fields[1], tile, lane);
+  }
   struct rest {
     uint2 mantissa;
     u32 sign;
-    TERSOR_DEVICE void load(const frame_planes& f, u32 tile, u32 lane) {
-      mantissa = load_plane<2>(f.fields[0], tile, lane);
-      sign = load_plane<1>(f.fields[1], tile, lane);
+    TERSOR_DEVICE void load(const u8* stage, u32 lane) {
+      mantissa = reinterpret_cast<const uint2*>(stage)[lane];
+      sign = reinterpret_cast<const u32*>(stage + 256)[lane];
     }
   };
   static TERSOR_DEVICE u32 place(u32 symbols) { return symbols << 2; }
@@ -235,7 +267,8 @@ template <class Lane, u32 kShift>
 TERSOR_DEVICE u32 entry_of(const typename Lane::row& x, u32 i) {
   constexpr u32 per_word = 4 / Lane::kValueBytes;
   constexpr u32 mask = (1u << Lane::kSymbolBits) - 1;
-  return entry_offset<kShift>(Lane::word(x, i / per_word), 8 * Lane::kValueBytes * (i % per_word) + Lane::kSymbolAt, mask);
+  return entry_offset<kShift>(Lane::word(x, i / per_word),
+                              8 * Lane::kValueBytes * (i % per_word) + Lane::kSymbolAt, mask);
 }
 
 /// The value whose symbol is `symbol` and whose rest is zero.

@@ -1,12 +1,13 @@
 // The encoding kernel of all codecs and dtypes: one pass over the values, one launch.
 //
-// Grid: CTAs of 8 warps, shared out among the groups of the launch. A CTA takes chunks first, first + step, ... of
-// its group; warp w encodes tile w of the chunk; a lane owns 8 consecutive values of each sub-block and loads
-// those of its next tile ahead. Each warp builds its tail in shared memory; one warp a chunk, in turns, places
-// it with an atomicAdd and writes the record and the eight tails. There is no barrier for all: arrival counters
-// (mbarriers) in shared memory say which tiles are built and which slots are free.
+// Grid: CTAs of 8 warps, shared out among the groups of the launch. A CTA takes chunks first, first + step,
+// ... of its group; warp w encodes tile w of the chunk, while its next tile is copied to shared memory; a
+// lane owns 8 consecutive values of each sub-block. Each warp builds its tail in shared memory; one warp a
+// chunk, in turns, places it with an atomicAdd and writes the record and the eight tails. There is no barrier
+// for all: arrival counters (mbarriers) in shared memory say which tiles are built and which slots are free.
 //
-// Shared: the codec's table | stage[4 turns][8 warps] | slots[4]: sums, lengths and flags of the tiles | digest keys
+// Shared: values[8 warps][2] | tails[4 turns][8 warps] | slots[4]: sums, lengths and flags of the tiles | the
+// codec's table | digest keys
 #pragma once
 
 #include "cuda/codec/frame_end.cuh"
@@ -22,13 +23,17 @@ struct chunk_slot {
   u64 finished;      ///< phase n ends when that chunk is written
 };
 
-// In turn t the warp t % 8 finishes the chunk of turn t - kBehind: it asks for the place before it encodes its
-// own tile, and writes record and tails after it, so that the atomic's time is hidden. A warp that is kTurns
-// ahead waits for the slot. kBehind < kTurns keeps this free of circles.
+// In turn t the warp t % 8 finishes the chunk of turn t - kBehind: it asks for the place before it encodes
+// its own tile, and writes record and tails after it, so that the atomic's time is hidden. A warp that is
+// kTurns ahead waits for the slot. kBehind < kTurns keeps this free of circles.
 inline constexpr u32 kBehind = 2, kTurns = 4;
+
+/// Tiles of a warp in shared memory: the one it works on and the next one.
+inline constexpr u32 kStages = 2;
 
 template <class Codec, u32 kValueBytes>
 struct encode_shared {
+  alignas(16) u8 values[kWarps][kStages][1024 * kValueBytes];
   typename Codec::table_entry table[256];
   u32 stage[kTurns][kWarps][Codec::kStageWords];
   chunk_slot slots[kTurns];
@@ -68,6 +73,7 @@ class chunk_encoder {
 
   TERSOR_DEVICE chunk_encoder(const Work& work, shared& sh)
       : work_(work), sh_(sh), lane_(ptx::thread_index() & 31), warp_(ptx::thread_index() >> 5) {
+    next_good_ = fetch(work.first(), 0);
     const uint4 book = codebook_of(work);
     const u32 thread = ptx::thread_index();
     pad_ = bare_value<Lane>(book.x & ((1u << Lane::kSymbolBits) - 1));
@@ -82,20 +88,17 @@ class chunk_encoder {
 
   TERSOR_DEVICE void run() {
     const u32 n = work_.n_chunks(), step = work_.step();
-    row next[4];
-    bool next_good = load(work_.first(), next);
     u32 turn = 0;
     for (u32 v = work_.first(); v < n; v += step, ++turn) {
-      const row x[4] = {next[0], next[1], next[2], next[3]};
-      const bool good = next_good;
-      if (v + step < n) next_good = load(v + step, next);
+      const bool good = next_good_;
+      next_good_ = fetch(v + step, turn + 1);
       const bool finisher = turn % kWarps == warp_ && turn >= kBehind;
       const u32 old = turn - kBehind;
       u64 first = 0;
       if (finisher) first = ask_place(old, v - kBehind * step);
       chunk_slot& slot = sh_.slots[turn % kTurns];
       if (turn >= kTurns) wait_for(&slot.finished, turn / kTurns - 1);
-      encode_tile(v, turn, x, good, slot);
+      encode_tile(v, turn, good, slot);
       if (finisher) finish_chunk(old, v - kBehind * step, first);
     }
     for (u32 old = turn < kBehind ? 0 : turn - kBehind; old < turn; ++old) {
@@ -107,22 +110,34 @@ class chunk_encoder {
   }
 
  private:
-  TERSOR_DEVICE bool load(u32 v, row (&x)[4]) const {
-    if (v >= work_.n_chunks()) return true;
-    const chunk_place at = work_.locate(v);
-    const u32 tile = kWarps * at.chunk + warp_;
-    return tile >= work_.shape().n_tiles || work_.template tiles<Lane>(at.frame).load(tile, lane_, x);
+  /// Starts the copy of the warp's tile of chunk v.
+  TERSOR_DEVICE bool fetch(u32 v, u32 turn) {
+    bool good = true;
+    if (v < work_.n_chunks()) {
+      const chunk_place at = work_.locate(v);
+      const u32 tile = kWarps * at.chunk + warp_;
+      if (tile < work_.shape().n_tiles)
+        good = work_.template tiles<Lane>(at.frame).fetch(sh_.values[warp_][turn % kStages], tile, lane_);
+    }
+    ptx::end_copies();
+    return good;
   }
 
-  TERSOR_DEVICE void encode_tile(u32 v, u32 turn, const row (&x)[4], bool good, chunk_slot& slot) {
+  TERSOR_DEVICE void encode_tile(u32 v, u32 turn, bool good, chunk_slot& slot) {
     const chunk_place at = work_.locate(v);
     const frame_shape& s = work_.shape();
     const u32 tile = kWarps * at.chunk + warp_;
     u32 info = 0;
     tile_sums sums;
+    ptx::wait_copies<1>();
+    ptx::sync_warp();
     if (tile < s.n_tiles) {
+      const staged_tile<Lane> source{sh_.values[warp_][turn % kStages], tile_values(s, tile), pad_};
+      row x[4];
+#pragma unroll
+      for (u32 i = 0; i < 4; ++i) x[i] = source.raw_row(i, lane_);
       sums = digest_of<Lane::kValueBytes>(sh_.keys, x, lane_);
-      info = build_tile(at.frame, tile, x, sh_.stage[turn % kTurns][warp_]);
+      info = build_tile(at.frame, tile, source, x, sh_.stage[turn % kTurns][warp_]);
     }
     const bool bad_page = Work::kPages && !ptx::all(good);
     ptx::sync_warp();
@@ -135,31 +150,27 @@ class chunk_encoder {
   }
 
   /// Writes the planes of a tile and its tail to `tail`. Returns words | escapes << 8 | raw << 9.
-  TERSOR_DEVICE u32 build_tile(u32 f, u32 tile, const row (&x)[4], u32* tail) {
+  TERSOR_DEVICE u32 build_tile(u32 f, u32 tile, const staged_tile<Lane>& source, row (&x)[4], u32* tail) {
     const frame_planes planes = planes_of(work_.frame(f), work_.shape());
-    const auto tiles = work_.template tiles<Lane>(f);
-    const u32 n = tile_values(work_.shape(), tile);
-    const padded_tile<decltype(tiles), Lane> source{tiles, tile, n, pad_};
+    const u32 n = source.n_values;
     lane_plane<Codec::kCodeWidth> code;
     typename Lane::rest_writer rest;
 #pragma unroll
     for (u32 s = 0; s < 4; ++s) rest.put(planes, tile, s, lane_, x[s]);
     rest.finish(planes, tile, lane_);
-    row y[4] = {x[0], x[1], x[2], x[3]};
-    if (n != kTile) replace_missing(y, n, Lane::repeat(pad_));
-    const built_tail built = Codec::encode(tail, sh_.table, y, source, code, lane_);
+    if (n != kTile) {
+#pragma unroll
+      for (u32 s = 0; s < 4; ++s) x[s] = source.row(s, lane_);
+    }
+    const built_tail built = Codec::encode(tail, sh_.table, x, source, code, lane_);
     if (built.raw) {
-      if (n != kTile) replace_missing(y, n, 0);
+#pragma unroll
+      for (u32 s = 0; s < 4; ++s) x[s] = source.raw_row(s, lane_);
       ptx::sync_warp();
-      code = encode_raw<Lane, Codec::kCodeWidth>(tail, y, lane_);
+      code = encode_raw<Lane, Codec::kCodeWidth>(tail, x, lane_);
     }
     store_plane(planes.code, tile, lane_, code);
     return built.words | (built.escapes ? 1u << 8 : 0u) | (built.raw ? 1u << 9 : 0u);
-  }
-
-  TERSOR_DEVICE void replace_missing(row (&y)[4], u32 n, u32 value) const {
-#pragma unroll
-    for (u32 s = 0; s < 4; ++s) y[s] = Lane::keep(y[s], row_values(n, s, lane_), value);
   }
 
   /// Asks for the place of the tails of turn `old`; the answer is in lane 0.
@@ -173,7 +184,8 @@ class chunk_encoder {
     const chunk_place at = work_.locate(v);
     frame_totals* totals = work_.totals(at.frame);
     if (bad_page) ptx::atomic_max(&totals->bad_page, 1u);
-    if (work_.waiting(0) != nullptr) ptx::atomic_add(work_.order_words(at.frame) + at.chunk / kOrderChunks, total);
+    if (work_.waiting(0) != nullptr)
+      ptx::atomic_add(work_.order_words(at.frame) + at.chunk / kOrderChunks, total);
     return ptx::atomic_add(&totals->words, total);
   }
 
@@ -186,7 +198,8 @@ class chunk_encoder {
     const u64 digest = chunk_digest(slot.sums, kWarps * at.chunk, s.n_tiles, lane_);
     write_record(at, slot, digest, first);
     u32* waiting = work_.waiting(at.frame);
-    u32* to = (waiting != nullptr ? waiting : reinterpret_cast<u32*>(work_.frame(at.frame) + s.tails)) + first;
+    u32* to =
+        (waiting != nullptr ? waiting : reinterpret_cast<u32*>(work_.frame(at.frame) + s.tails)) + first;
     const u64 room = waiting != nullptr ? ~u64{0} : (s.n_bytes - s.tails) / 4;
     const u32 total = ptx::reduce_add(lane_ < kWarps ? slot.info[lane_] & 0xff : 0);
     if (first + total <= room) {
@@ -213,7 +226,8 @@ class chunk_encoder {
     const u32 lens0 = ptx::reduce_or(lane_ < 4 ? length : 0), lens1 = ptx::reduce_or(lane_ < 4 ? 0 : length);
     const u64 place = first | static_cast<u64>(escapes) << 48 | static_cast<u64>(raw) << 56;
     const u64 lengths = static_cast<u64>(lens1) << 32 | lens0;
-    u64* record = reinterpret_cast<u64*>(work_.frame(at.frame) + kHeaderBytes) + 3 * static_cast<u64>(at.chunk);
+    u64* record =
+        reinterpret_cast<u64*>(work_.frame(at.frame) + kHeaderBytes) + 3 * static_cast<u64>(at.chunk);
     if (lane_ < 3) ptx::store(record + lane_, lane_ == 0 ? digest : lane_ == 1 ? place : lengths);
     if (lane_ == 0 && work_.waiting(0) == nullptr)
       ptx::atomic_add(&work_.totals(at.frame)->index, record_hash(at.chunk, digest, place, lengths));
@@ -229,6 +243,7 @@ class chunk_encoder {
   const Work& work_;
   shared& sh_;
   u32 lane_, warp_, pad_;
+  bool next_good_;
 };
 
 template <class Codec, class Lane, class Launch>

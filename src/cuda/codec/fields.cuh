@@ -95,13 +95,7 @@ struct lane_plane {
   }
 };
 
-/// A lane's part of the plane of a tile.
-template <u32 kWidth>
-TERSOR_DEVICE typename word_of<kWidth>::type load_plane(const u8* plane, u32 tile, u32 lane) {
-  using word = typename word_of<kWidth>::type;
-  return ptx::load_once(reinterpret_cast<const word*>(plane + static_cast<u64>(tile) * (128 * kWidth)) +
-                        lane);
-}
+/// Writes a lane's part of the plane of a tile.
 template <u32 kWidth>
 TERSOR_DEVICE void store_plane(u8* plane, u32 tile, u32 lane, const lane_plane<kWidth>& x) {
   using word = typename word_of<kWidth>::type;

@@ -1,12 +1,12 @@
 // The exact canonical codebook of a group's values (spec/codecs.md section 3), in one pass and one launch.
 //
-// Each lane counts in a column of its own, so a warp's 32 additions never meet. The CTA that finishes a group last
-// turns the counts into a codebook: a symbol's place is the number of symbols that come before it.
+// Each lane counts in a column of its own, so a warp's 32 additions never meet. The CTA that finishes a group
+// last turns the counts into a codebook: a symbol's place is the number of symbols that come before it.
 //
-// Shared: counts[symbols][32 lanes]
+// Shared: values[8 warps][2 tiles] | counts[symbols][32 lanes]
 #pragma once
 
-#include "cuda/codec/frame_end.cuh"
+#include "cuda/codec/encode_kernel.cuh"
 
 namespace tersor::cuda {
 
@@ -17,7 +17,9 @@ struct symbol_counts {
   u32 reserved;
 };
 
+template <u32 kValueBytes>
 struct histogram_shared {
+  alignas(16) u8 values[kWarps][kStages][1024 * kValueBytes];
   u32 counts[256][32];
   u64 totals[256];
   u8 book[16];
@@ -35,18 +37,25 @@ template <class Lane, class Work>
 class histogram_cta {
  public:
   static constexpr u32 kSymbols = 1u << Lane::kSymbolBits;
+  using shared = histogram_shared<Lane::kValueBytes>;
 
-  TERSOR_DEVICE histogram_cta(const Work& work, histogram_shared& sh) : work_(work), sh_(sh) {}
+  TERSOR_DEVICE histogram_cta(const Work& work, shared& sh) : work_(work), sh_(sh) {}
 
   TERSOR_DEVICE void run(symbol_counts* counts, u8* book, u32 n_entries) {
     const u32 thread = ptx::thread_index(), lane = thread & 31, warp = thread >> 5;
     for (u32 i = 0; i < 32; ++i) sh_.counts[thread][i] = 0;
     ptx::barrier();
     const u32 n = work_.n_chunks();
-    for (u32 v = work_.first(); v < n; v += work_.step()) {
-      const chunk_place at = work_.locate(v);
-      const u32 tile = kWarps * at.chunk + warp;
-      if (tile < work_.shape().n_tiles) count_tile(at.frame, tile, lane);
+    u32 turn = 0;
+    fetch(work_.first(), turn, warp, lane);
+    for (u32 v = work_.first(); v < n; v += work_.step(), ++turn) {
+      fetch(v + work_.step(), turn + 1, warp, lane);
+      const u32 tile = kWarps * work_.locate(v).chunk + warp;
+      ptx::wait_copies<1>();
+      ptx::sync_warp();
+      if (tile < work_.shape().n_tiles)
+        count_tile({sh_.values[warp][turn % kStages], tile_values(work_.shape(), tile), 0}, lane);
+      ptx::sync_warp();
     }
     ptx::barrier();
     if (thread < kSymbols) {
@@ -65,16 +74,24 @@ class histogram_cta {
   }
 
  private:
-  TERSOR_DEVICE void count_tile(u32 f, u32 tile, u32 lane) {
-    typename Lane::row x[4];
-    work_.template tiles<Lane>(f).load(tile, lane, x);
-    const u32 n = tile_values(work_.shape(), tile);
+  TERSOR_DEVICE void fetch(u32 v, u32 turn, u32 warp, u32 lane) {
+    if (v < work_.n_chunks()) {
+      const chunk_place at = work_.locate(v);
+      const u32 tile = kWarps * at.chunk + warp;
+      if (tile < work_.shape().n_tiles)
+        work_.template tiles<Lane>(at.frame).fetch(sh_.values[warp][turn % kStages], tile, lane);
+    }
+    ptx::end_copies();
+  }
+
+  TERSOR_DEVICE void count_tile(const staged_tile<Lane>& tile, u32 lane) {
 #pragma unroll
     for (u32 s = 0; s < 4; ++s) {
-      const u32 live = row_values(n, s, lane);
+      const u32 live = row_values(tile.n_values, s, lane);
+      const auto x = tile.raw_row(s, lane);
 #pragma unroll
       for (u32 i = 0; i < 8; ++i) {
-        if (i < live) ptx::shared_add(&sh_.counts[0][0] + entry_of<Lane, 5>(x[s], i) + lane, 1);
+        if (i < live) ptx::shared_add(&sh_.counts[0][0] + entry_of<Lane, 5>(x, i) + lane, 1);
       }
     }
   }
@@ -98,19 +115,22 @@ class histogram_cta {
   }
 
   const Work& work_;
-  histogram_shared& sh_;
+  shared& sh_;
 };
 
 template <class Lane>
-TERSOR_DEVICE void histogram_cta_of(const one_tensor_launch& launch, const codebook_target& to, histogram_shared& shared) {
+TERSOR_DEVICE void histogram_cta_of(const one_tensor_launch& launch, const codebook_target& to,
+                                    histogram_shared<Lane::kValueBytes>& shared) {
   const auto work = work_of(launch, ptx::cta_index());
   histogram_cta<Lane, tensor_work<one_tensor_launch>>(work, shared).run(to.counts, to.books, to.n_entries);
 }
 template <class Lane>
-TERSOR_DEVICE void histogram_cta_of(const page_launch& launch, const codebook_target& to, histogram_shared& shared) {
+TERSOR_DEVICE void histogram_cta_of(const page_launch& launch, const codebook_target& to,
+                                    histogram_shared<Lane::kValueBytes>& shared) {
   const page_work work(launch, ptx::cta_index());
   const u32 group = ptx::cta_index() / launch.ctas_per_group;
-  histogram_cta<Lane, page_work>(work, shared).run(to.counts + group, to.books + 16 * static_cast<u64>(group), to.n_entries);
+  histogram_cta<Lane, page_work>(work, shared)
+      .run(to.counts + group, to.books + 16 * static_cast<u64>(group), to.n_entries);
 }
 
 }  // namespace tersor::cuda

@@ -14,7 +14,7 @@ inline constexpr std::uint32_t kHeaderWords = 16;
 inline constexpr std::uint32_t kHeaderBytes = 128;
 inline constexpr std::uint32_t kRecordBytes = 24;
 /// Chunks whose tails one CTA puts in order.
-inline constexpr std::uint32_t kOrderChunks = 256;
+inline constexpr std::uint32_t kOrderChunks = 64;
 
 // Words of the frame header (spec/frame.md).
 inline constexpr std::uint32_t kTailWordsWord = 3;
@@ -24,7 +24,7 @@ inline constexpr std::uint32_t kCodebookWord = 6;
 
 /// Where the sections of a coded frame lie, in bytes from its start, and how much there is of them.
 struct frame_shape {
-  std::uint64_t rest = 0;       ///< byte plane
+  std::uint64_t rest = 0;        ///< byte plane
   std::uint64_t fields[2] = {};  ///< rest field planes
   std::uint64_t code = 0;
   std::uint64_t tails = 0;
@@ -50,9 +50,9 @@ struct frame_totals {
 enum class chunk_verdict : std::uint32_t { malformed = 0, digest_differs = 1, bad_page = 2, good = 7 };
 
 // Numbers of tersor::errc.
-inline constexpr std::int32_t kOk = 0, kInvalidArgument = 1, kDestinationTooSmall = 2, kTruncated = 3, kBadMagic = 4,
-                              kUnsupportedVersion = 5, kMalformed = 6, kDigestMismatch = 7, kUnsupported = 8,
-                              kSizeOverflow = 9, kMismatch = 16;
+inline constexpr std::int32_t kOk = 0, kInvalidArgument = 1, kDestinationTooSmall = 2, kTruncated = 3,
+                              kBadMagic = 4, kUnsupportedVersion = 5, kMalformed = 6, kDigestMismatch = 7,
+                              kUnsupported = 8, kSizeOverflow = 9, kMismatch = 16;
 
 /// As tersor::cuda::frame_result; this room's kernels do not include public headers.
 struct result_slot {
@@ -116,8 +116,8 @@ struct page_geometry {
   std::uint32_t page_values = 0;
   std::uint32_t n_blocks = 0;
   divider by_page, by_dim, by_heads;  ///< of groups of eight values where `in_eights`, else of values
-  bool in_eights = false;   ///< eight consecutive values lie together and aligned
-  bool whole_tiles = false;  ///< a tile lies in one page, together and aligned
+  bool in_eights = false;             ///< eight consecutive values lie together and aligned
+  bool whole_tiles = false;           ///< a tile lies in one page, together and aligned
 };
 
 inline constexpr std::uint32_t kMaxPools = 256;

@@ -1,9 +1,9 @@
 // Canonical order: puts the tails that the encoding kernel left in the workspace, in the order in which their
-// chunks finished, into chunk order, and completes records, header and padding. The tails are a few percent of
-// the values, so this launch is small.
+// chunks finished, into chunk order, and completes records, header and padding. The tails are a few percent
+// of the values, so this launch is small.
 //
-// Grid: one CTA per kOrderChunks chunks of each frame. The CTA adds up the words of all blocks before its own,
-// scans its own chunks (one a thread), then its warps copy.
+// Grid: one CTA per kOrderChunks chunks of each frame. The CTA adds up the words of all blocks before its
+// own, scans its own chunks (one a thread, in the first warps), then its warps copy.
 #pragma once
 
 #include "cuda/codec/encode_kernel.cuh"
@@ -11,8 +11,9 @@
 namespace tersor::cuda {
 
 struct order_shared {
-  u64 first[kCtaThreads];  ///< where the tails of a chunk begin
-  u32 words[kCtaThreads];
+  u64 first[kOrderChunks];  ///< where the tails of a chunk go
+  u64 from[kOrderChunks];   ///< where they wait
+  u32 words[kOrderChunks];
   u64 partial[kWarps];
   u64 before;
 };
@@ -21,11 +22,16 @@ template <class Work>
 class tail_order_cta {
  public:
   TERSOR_DEVICE tail_order_cta(const Work& work, order_shared& sh, u32 f, u32 block)
-      : work_(work), sh_(sh), f_(f), block_(block), lane_(ptx::thread_index() & 31), warp_(ptx::thread_index() >> 5) {}
+      : work_(work),
+        sh_(sh),
+        f_(f),
+        block_(block),
+        lane_(ptx::thread_index() & 31),
+        warp_(ptx::thread_index() >> 5) {}
 
   TERSOR_DEVICE void run() {
     const u32 chunk = block_ * kOrderChunks + ptx::thread_index();
-    const bool exists = chunk < work_.shape().n_chunks;
+    const bool exists = ptx::thread_index() < kOrderChunks && chunk < work_.shape().n_chunks;
     sum_blocks_before();
     const u64 lengths = exists ? ptx::load(record(chunk) + 2) : 0;
     const u32 words = ptx::dot_bytes(static_cast<u32>(lengths), 0x01010101u,
@@ -43,21 +49,23 @@ class tail_order_cta {
     if (finished_last(work_.totals(f_), 1, blocks == 0 ? 1 : blocks, lane_)) {
       for (u32 i = lane_; i < blocks; i += 32) ptx::store(work_.order_words(f_) + i, 0u);
       // The header says what the codebook must look like.
-      const u64 kind = work_.header()[1];
-      const u32 dtype = static_cast<u32>(kind >> 24 & 0xff);
-      end_encode(work_, f_, (kind >> 16 & 0xff) == 2 ? 16 : 15, codec_detail::verdict_detail::facts_of(dtype).symbol_bits, lane_);
+      const codec_detail::book_facts book = codec_detail::book_of(work_.header()[1]);
+      end_encode(work_, f_, book.n_entries, book.symbol_bits, lane_);
     }
   }
 
  private:
-  [[nodiscard]] TERSOR_DEVICE u32 n_blocks() const { return (work_.shape().n_chunks + kOrderChunks - 1) / kOrderChunks; }
+  [[nodiscard]] TERSOR_DEVICE u32 n_blocks() const {
+    return (work_.shape().n_chunks + kOrderChunks - 1) / kOrderChunks;
+  }
   [[nodiscard]] TERSOR_DEVICE u64* record(u32 chunk) const {
     return reinterpret_cast<u64*>(work_.frame(f_) + kHeaderBytes) + 3 * static_cast<u64>(chunk);
   }
 
   TERSOR_DEVICE void sum_blocks_before() {
     u64 sum = 0;
-    for (u32 i = ptx::thread_index(); i < block_; i += kCtaThreads) sum += ptx::load(work_.order_words(f_) + i);
+    for (u32 i = ptx::thread_index(); i < block_; i += kCtaThreads)
+      sum += ptx::load(work_.order_words(f_) + i);
     for (u32 step = 1; step < 32; step <<= 1) sum += ptx::shfl_xor(sum, step);
     if (lane_ == 0) sh_.partial[warp_] = sum;
     ptx::barrier();
@@ -74,31 +82,43 @@ class tail_order_cta {
     ptx::barrier();
     u64 first = sh_.before + scan - words;
     for (u32 w = 0; w < warp_; ++w) first += sh_.partial[w];
-    sh_.first[ptx::thread_index()] = first;
-    sh_.words[ptx::thread_index()] = words;
+    if (ptx::thread_index() < kOrderChunks) {
+      sh_.first[ptx::thread_index()] = first;
+      sh_.words[ptx::thread_index()] = words;
+    }
   }
 
-  /// Writes the chunk's place into its record; returns the record's hash. Keeps the old place for the copy.
+  /// Writes the chunk's place into its record; returns the record's hash. The old place is for the copy.
   TERSOR_DEVICE u64 finish_record(u32 chunk, u64 lengths) {
     u64* r = record(chunk);
     const u64 digest = ptx::load(r), old = ptx::load(r + 1), flags = old & ~kPlaceMask;
     const u64 place = sh_.first[ptx::thread_index()] | flags;
     ptx::store(r + 1, place);
-    from_ = old & kPlaceMask;
+    sh_.from[ptx::thread_index()] = old & kPlaceMask;
     return record_hash(chunk, digest, place, lengths);
   }
 
-  /// Each warp copies the tails of its 32 chunks.
+  /// Each warp copies the tails of its chunks, 256 words at a time.
   TERSOR_DEVICE void copy_tails() {
-    const u32* waiting = work_.waiting(f_);
+    constexpr u32 kMine = kOrderChunks / kWarps, kBatch = 8;
     const frame_shape& s = work_.shape();
     u32* tails = reinterpret_cast<u32*>(work_.frame(f_) + s.tails);
     const u64 room = (s.n_bytes - s.tails) / 4;
-    for (u32 i = 0; i < 32; ++i) {
-      const u64 from = ptx::shfl(from_, i), to = sh_.first[32 * warp_ + i];
-      const u32 words = sh_.words[32 * warp_ + i];
-      if (to + words > room) continue;
-      for (u32 k = lane_; k < words; k += 32) ptx::store(tails + to + k, ptx::load(waiting + from + k));
+#pragma unroll 2
+    for (u32 i = 0; i < kMine; ++i) {
+      const u32 words = sh_.words[kMine * warp_ + i];
+      const u64 to = sh_.first[kMine * warp_ + i];
+      if (words == 0 || to + words > room) continue;
+      const u32* from = work_.waiting(f_) + sh_.from[kMine * warp_ + i];
+      for (u32 at = lane_; at < words; at += 32 * kBatch) {
+        u32 batch[kBatch];
+#pragma unroll
+        for (u32 k = 0; k < kBatch; ++k) batch[k] = at + 32 * k < words ? ptx::load(from + at + 32 * k) : 0;
+#pragma unroll
+        for (u32 k = 0; k < kBatch; ++k) {
+          if (at + 32 * k < words) ptx::store(tails + to + at + 32 * k, batch[k]);
+        }
+      }
     }
   }
 
@@ -106,7 +126,6 @@ class tail_order_cta {
   const Work& work_;
   order_shared& sh_;
   u32 f_, block_, lane_, warp_;
-  u64 from_ = 0;
 };
 
 /// CTA `c` of a tensor launch: `first_cta` counts blocks here.
@@ -117,7 +136,9 @@ TERSOR_DEVICE void order_cta(const tensor_launch& launch, order_shared& shared) 
 /// CTAs of a page launch: `ctas_per_group` = frames of a group x blocks of a frame.
 TERSOR_DEVICE void order_cta(const page_launch& launch, order_shared& shared) {
   const page_work work(launch, ptx::cta_index());
-  tail_order_cta<page_work>(work, shared, work.first() / launch.order_blocks, work.first() % launch.order_blocks).run();
+  tail_order_cta<page_work>(work, shared, work.first() / launch.order_blocks,
+                            work.first() % launch.order_blocks)
+      .run();
 }
 
 }  // namespace tersor::cuda

@@ -65,7 +65,8 @@ struct deep_values {
   const u8* escapes;  ///< next escape
 };
 
-/// How a half gets its level-4 symbols: four or eight a lane prepared in registers, or fetched group by group.
+/// How a half gets its level-4 symbols: four or eight a lane prepared in registers, or fetched group by
+/// group.
 enum class deep_path { four, eight, any };
 
 template <class Lane>
@@ -73,6 +74,7 @@ struct rank_decoder {
   static constexpr u32 kCodeWidth = 2;
   using entries = rank_entries;
   using tables = rank_tables;
+  static constexpr u32 kRestBytes = Lane::kRestBytes;
   using rest = typename Lane::rest;
   using row = typename Lane::row;
   static constexpr u32 kRawWords = 32 * (Lane::kSymbolBits - kCodeWidth);
@@ -80,18 +82,21 @@ struct rank_decoder {
   static constexpr u32 kStageWords = 232;
 
   static TERSOR_DEVICE entries entries_of(uint4 book) {
-    const u32 p0 = Lane::place(book.x), p1 = Lane::place(book.y), p2 = Lane::place(book.z), p3 = Lane::place(book.w);
-    return {p0, ptx::prmt(p0, p1, 0x0543), ptx::prmt(p1, p2, 0x0432), ptx::prmt(p2, p3, 0x4321),
-            ptx::prmt(p3, 0u, 0x4321)};
+    const u32 p0 = Lane::place(book.x), p1 = Lane::place(book.y), p2 = Lane::place(book.z),
+              p3 = Lane::place(book.w);
+    return {ptx::opaque(p0), ptx::opaque(ptx::prmt(p0, p1, 0x0543)), ptx::opaque(ptx::prmt(p1, p2, 0x0432)),
+            ptx::opaque(ptx::prmt(p2, p3, 0x4321)), ptx::opaque(ptx::prmt(p3, 0u, 0x4321))};
   }
 
   /// The placed symbol of the codebook's first entry, in the low byte.
   static TERSOR_DEVICE u32 first_entry(const entries& e) { return e.first; }
 
-  static TERSOR_DEVICE bool decode(const tables& t, const entries& e, const u32* tail, const tile_place& place,
-                                   const lane_plane<2>& code, const rest& r, row (&out)[4], u32 lane) {
+  static TERSOR_DEVICE bool decode(const tables& t, const entries& e, const u32* tail,
+                                   const tile_place& place, const lane_plane<2>& code, const rest& r,
+                                   row (&out)[4], u32 lane) {
     if (!place.raw()) {
-      return decode_coded(t, e, tail, place.words(), place.escapes(), code, r, out) && place.words() < kRawWords;
+      return decode_coded(t, e, tail, place.words(), place.escapes(), code, r, out) &&
+             place.words() < kRawWords;
     }
     decode_raw<Lane, 2>(tail, code, r, out, lane);
     return place.words() == kRawWords && !place.escapes();
@@ -115,7 +120,8 @@ struct rank_decoder {
     u32 mine = 0;
 #pragma unroll 1
     for (u32 i = 0; i < n3; i += 8)
-      mine += ptx::popc(sevens(keep_low(bits_at(deep.words, deep.bit + 3 * i), 3 * (n3 - i < 8 ? n3 - i : 8))));
+      mine +=
+          ptx::popc(sevens(keep_low(bits_at(deep.words, deep.bit + 3 * i), 3 * (n3 - i < 8 ? n3 - i : 8))));
     const u32 scan = inclusive_scan(mine);
     deep.escapes = reinterpret_cast<const u8*>(deep.words) + first + (scan - mine);
     return ptx::shfl(scan, 31);
@@ -125,15 +131,16 @@ struct rank_decoder {
   static TERSOR_DEVICE void insert_escapes(deep_values& deep, u32 n3) {
     const u8* next = deep.escapes;
 #pragma unroll 1
-    for (u32 marks = sevens(keep_low(bits_at(deep.words, deep.bit), 3 * n3)); marks != 0; marks &= marks - 1) {
+    for (u32 marks = sevens(keep_low(bits_at(deep.words, deep.bit), 3 * n3)); marks != 0;
+         marks &= marks - 1) {
       const u32 i = ptx::lowest_bit(marks) / 3, symbol = Lane::place(*next++) << (8 * (i & 3));
       (i < 4 ? deep.ready.x : deep.ready.y) |= symbol;
     }
   }
 
   template <deep_path kPath>
-  static TERSOR_DEVICE void decode_half(const tables& t, const entries& e, const half_streams& in, deep_values& deep,
-                                        const rest& r, u32 half, row (&out)[4]) {
+  static TERSOR_DEVICE void decode_half(const tables& t, const entries& e, const half_streams& in,
+                                        deep_values& deep, const rest& r, u32 half, row (&out)[4]) {
     uint2& fourth = deep.ready;
     const char* groups = reinterpret_cast<const char*>(t.groups);
     const char* last = reinterpret_cast<const char*>(t.fourth);
@@ -165,7 +172,8 @@ struct rank_decoder {
 
   template <deep_path kPath>
   static TERSOR_DEVICE void decode_halves(const tables& t, const entries& e, const half_streams& a,
-                                          const half_streams& b, deep_values& deep, const rest& r, row (&out)[4]) {
+                                          const half_streams& b, deep_values& deep, const rest& r,
+                                          row (&out)[4]) {
     decode_half<kPath>(t, e, a, deep, r, 0, out);
     decode_half<kPath>(t, e, b, deep, r, 1, out);
   }
@@ -174,13 +182,15 @@ struct rank_decoder {
   static TERSOR_DEVICE bool escapes_fit(const u32* tail, u32 first, u32 count, u32 lane) {
     if constexpr (Lane::kSymbolBits == 8) return true;
     bool fit = true;
-    for (u32 i = lane; i < count; i += 32) fit = fit && reinterpret_cast<const u8*>(tail)[first + i] >> Lane::kSymbolBits == 0;
+    for (u32 i = lane; i < count; i += 32)
+      fit = fit && reinterpret_cast<const u8*>(tail)[first + i] >> Lane::kSymbolBits == 0;
     return ptx::all(fit);
   }
 
   /// Decodes a coded tile from its staged tail. Returns whether the tail is exactly what the counts say.
-  static TERSOR_DEVICE bool decode_coded(const tables& t, const entries& e, const u32* tail, u32 words, bool flagged,
-                                         const lane_plane<2>& code, const rest& r, row (&out)[4]) {
+  static TERSOR_DEVICE bool decode_coded(const tables& t, const entries& e, const u32* tail, u32 words,
+                                         bool flagged, const lane_plane<2>& code, const rest& r,
+                                         row (&out)[4]) {
     const u32 n1a = ptx::popc(threes(code.w[0])), n1 = n1a + ptx::popc(threes(code.w[1]));
     const u32 scan1 = inclusive_scan(n1), all1 = ptx::shfl(scan1, 31);
     const u32 at2 = 2 * (scan1 - n1);
@@ -197,7 +207,8 @@ struct rank_decoder {
 
     const u32 codes = bits_at(tail, at4);
     const u32 most = ptx::any(n3 > 4) ? (ptx::any(n3 > 8) ? 32 : 8) : 4;
-    deep_values deep{{ptx::prmt(e.fourth_low, e.fourth_high, nibbles_of_threes(codes)), 0}, tail, at4, nullptr};
+    deep_values deep{
+        {ptx::prmt(e.fourth_low, e.fourth_high, nibbles_of_threes(codes)), 0}, tail, at4, nullptr};
     u32 bytes = (end4 + 7) >> 3, escapes = 0;
     bool fit = true;
     if (flagged || most > 4) {
@@ -223,7 +234,8 @@ struct rank_decoder {
     } else {
       decode_halves<deep_path::any>(t, e, a, b, deep, r, out);
     }
-    return (escapes != 0) == flagged && (bytes + 3) >> 2 == words && fit && zero_padded(tail, words, bytes, end4);
+    return (escapes != 0) == flagged && (bytes + 3) >> 2 == words && fit &&
+           zero_padded(tail, words, bytes, end4);
   }
 
   /// What is left of the last level's byte, and of the last word, is zero.

@@ -1,8 +1,9 @@
 // One tile of rank (2-2-2-3) encoded by one warp; encode_kernel.cuh holds the kernel around it.
 //
 // Table, 8 bytes a symbol:
-//   x  31..30 level-2 field, bits reversed | 23..8 eight copies of the level-1 field | 4..0 2 if level 2 exists
-//   y  31..28 deep nibble, bits reversed                                             | 4..0 4 if level 3 exists
+//   x  31..30 level-2 field, bits reversed | 23..8 eight copies of the level-1 field | 4..0 2 if level 2
+//   exists y  31..28 deep nibble, bits reversed                                             | 4..0 4 if level
+//   3 exists
 // Fields are appended by a funnel shift whose amount is the entry itself, first value highest; one bit
 // reversal at the end restores the order. The deep nibble joins levels 3 and 4: 0..2 = level-3 code, 3..10 =
 // 3 + level-4 code.
@@ -50,8 +51,8 @@ struct rank_encoder {
   }
 
   template <class Source>
-  static TERSOR_DEVICE built_tail encode(u32* tail, const uint2* table, const row (&x)[4], const Source& source,
-                                         lane_plane<2>& code, u32 lane) {
+  static TERSOR_DEVICE built_tail encode(u32* tail, const uint2* table, const row (&x)[4],
+                                         const Source& source, lane_plane<2>& code, u32 lane) {
     tail[lane] = 0;
     if (kStageWords > 32 && lane + 32 < kStageWords) tail[lane + 32] = 0;
     lane_streams streams;
@@ -134,7 +135,8 @@ struct rank_encoder {
   static TERSOR_DEVICE void place_second(u32* tail, const lane_streams& in, u32 n1a, u32 n1b, u32 at2) {
     const u32 a = ptx::funnel_left_clamped(ptx::reverse(in.second_a), 0u, 2 * n1a);
     const u32 b = ptx::funnel_left_clamped(ptx::reverse(in.second_b), 0u, 2 * n1b);
-    const u32 low = a | ptx::funnel_left_clamped(0u, b, 2 * n1a), high = ptx::funnel_left_clamped(b, 0u, 2 * n1a);
+    const u32 low = a | ptx::funnel_left_clamped(0u, b, 2 * n1a),
+              high = ptx::funnel_left_clamped(b, 0u, 2 * n1a);
     u32* to = tail + (at2 >> 5);
     ptx::shared_or(to, low << (at2 & 31));
     ptx::shared_or_nonzero(to + 1, ptx::funnel_left(low, high, at2));

@@ -44,7 +44,8 @@ TERSOR_DEVICE tile_place place_of(u32 meta, u32 warp, length_mask before, u64 ro
   return p;
 }
 
-/// Whether the record of a chunk with `n_tiles` tiles is possible (spec/frame.md), and the sum of its lengths.
+/// Whether the record of a chunk with `n_tiles` tiles is possible (spec/frame.md), and the sum of its
+/// lengths.
 struct record_facts {
   bool good;
   u32 words;
@@ -58,8 +59,8 @@ TERSOR_DEVICE record_facts judge_record(u32 meta, u32 lane, u32 n_tiles, u64 tai
   if (lane < kWarps) {
     words = lens >> (8 * (lane & 3)) & 0xff;
     const bool escapes = (flags >> lane & 1) != 0, raw = (flags >> (8 + lane) & 1) != 0;
-    good = !(escapes && raw) && (lane < n_tiles ? (raw ? words == raw_words : words < raw_words)
-                                                : words == 0 && !escapes && !raw);
+    good = !(escapes && raw) &&
+           (lane < n_tiles ? (raw ? words == raw_words : words < raw_words) : words == 0 && !escapes && !raw);
   }
   const u32 total = ptx::reduce_add(words);
   return {ptx::all(good) && first <= tail_words && total <= tail_words - first, total};

@@ -3,8 +3,8 @@
 // A lane's part of a tile is four rows of eight values: row s begins at value 256 s + 8 lane.
 #pragma once
 
-#include "cuda/codec/launch.hpp"
 #include "cuda/codec/dtypes.cuh"
+#include "cuda/codec/launch.hpp"
 
 namespace tersor::cuda {
 
@@ -54,46 +54,41 @@ class tensor_tiles {
  public:
   using row = typename Lane::row;
   TERSOR_DEVICE tensor_tiles(u8* base, const frame_shape& shape)
-      : base_(base), shape_(shape), aligned_(reinterpret_cast<std::uintptr_t>(base) % sizeof(row) == 0) {}
+      : base_(base), shape_(shape), aligned_(reinterpret_cast<std::uintptr_t>(base) % 16 == 0) {}
 
-  /// Values past the end are zero. False if the values do not exist (a page outside the pool).
-  TERSOR_DEVICE bool load(u32 tile, u32 lane, row (&x)[4]) const {
+  /// Starts the copy of a tile to `stage` (ptx::end_copies is the caller's); values past the end are zero.
+  /// False if the values do not exist (a page outside the pool).
+  TERSOR_DEVICE bool fetch(u8* stage, u32 tile, u32 lane) const {
     const u32 n = tile_values(shape_, tile);
     if (aligned_ && n == kTile) {
-      const row* from = reinterpret_cast<const row*>(base_ + static_cast<u64>(tile) * kTile * Lane::kValueBytes) + lane;
-#pragma unroll
-      for (u32 s = 0; s < 4; ++s) x[s] = ptx::load_once(from + 32 * s);
+      copy_tile<kTile * Lane::kValueBytes>(stage, base_, tile, lane);
     } else {
-#pragma unroll
-      for (u32 s = 0; s < 4; ++s) x[s] = load_row(tile, s, lane);
+#pragma unroll 1
+      for (u32 s = 0; s < 4; ++s) {
+        reinterpret_cast<row*>(stage)[32 * s + lane] =
+            load_bytes<Lane>(base_ + row_at(tile, s, lane), row_values(n, s, lane));
+      }
     }
     return true;
   }
   TERSOR_DEVICE bool store(u32 tile, u32 lane, const row (&x)[4]) const {
     const u32 n = tile_values(shape_, tile);
-    u8* to = base_ + static_cast<u64>(tile) * kTile * Lane::kValueBytes;
     if (aligned_ && n == kTile) {
+      row* to = reinterpret_cast<row*>(base_ + static_cast<u64>(tile) * kTile * Lane::kValueBytes) + lane;
 #pragma unroll
-      for (u32 s = 0; s < 4; ++s) ptx::store(reinterpret_cast<row*>(to) + 32 * s + lane, x[s]);
+      for (u32 s = 0; s < 4; ++s) ptx::store(to + 32 * s, x[s]);
     } else {
 #pragma unroll
       for (u32 s = 0; s < 4; ++s)
-        store_bytes<Lane>(to + (256 * s + 8 * lane) * Lane::kValueBytes, x[s], row_values(n, s, lane));
+        store_bytes<Lane>(base_ + row_at(tile, s, lane), x[s], row_values(n, s, lane));
     }
     return true;
   }
-  TERSOR_DEVICE row load_row(u32 tile, u32 s, u32 lane) const {
-    const u32 n = row_values(tile_values(shape_, tile), s, lane);
-    const u8* from = base_ + (static_cast<u64>(tile) * kTile + 256 * s + 8 * lane) * Lane::kValueBytes;
-    if (aligned_ && n == 8) return ptx::load(reinterpret_cast<const row*>(from));
-    return load_bytes<Lane>(from, n);
-  }
-  /// Value v of a tile, which exists.
-  TERSOR_DEVICE u32 load_value(u32 tile, u32 v) const {
-    return Lane::word(load_bytes<Lane>(base_ + (static_cast<u64>(tile) * kTile + v) * Lane::kValueBytes, 1), 0);
-  }
 
  private:
+  static TERSOR_DEVICE u64 row_at(u32 tile, u32 s, u32 lane) {
+    return (static_cast<u64>(tile) * kTile + 256 * s + 8 * lane) * Lane::kValueBytes;
+  }
   u8* base_;
   const frame_shape& shape_;
   bool aligned_;
@@ -104,28 +99,35 @@ template <class Lane>
 class page_tiles {
  public:
   using row = typename Lane::row;
-  TERSOR_DEVICE page_tiles(u8* pool, const std::int32_t* ids, const page_geometry& g, const frame_shape& shape)
+  TERSOR_DEVICE page_tiles(u8* pool, const std::int32_t* ids, const page_geometry& g,
+                           const frame_shape& shape)
       : pool_(pool), ids_(ids), g_(g), shape_(shape) {}
 
-  TERSOR_DEVICE bool load(u32 tile, u32 lane, row (&x)[4]) const {
-    if (g_.whole_tiles && tile_values(shape_, tile) == kTile) {
+  TERSOR_DEVICE bool fetch(u8* stage, u32 tile, u32 lane) const {
+    if (g_.whole_tiles) {
       const u8* from = tile_start(tile);
-      if (from == nullptr) {
-#pragma unroll
-        for (u32 s = 0; s < 4; ++s) x[s] = row{};
-        return false;
+      if (from != nullptr) {
+        copy_tile<kTile * Lane::kValueBytes>(stage, from, 0, lane);
+        return true;
       }
-#pragma unroll
-      for (u32 s = 0; s < 4; ++s) x[s] = ptx::load_once(reinterpret_cast<const row*>(from) + 32 * s + lane);
-      return true;
     }
+    const u32 n = tile_values(shape_, tile);
     bool good = true;
+    if (g_.in_eights) {
 #pragma unroll
-    for (u32 s = 0; s < 4; ++s) x[s] = load_any(tile, s, lane, good);
+      for (u32 s = 0; s < 4; ++s)
+        good = fetch_eight(reinterpret_cast<row*>(stage) + 32 * s + lane, tile, s, lane, n) && good;
+    } else {
+#pragma unroll 1
+      for (u32 s = 0; s < 4; ++s) {
+        reinterpret_cast<row*>(stage)[32 * s + lane] =
+            load_apart(static_cast<u64>(tile) * kTile + 256 * s + 8 * lane, row_values(n, s, lane), good);
+      }
+    }
     return good;
   }
   TERSOR_DEVICE bool store(u32 tile, u32 lane, const row (&x)[4]) const {
-    if (g_.whole_tiles && tile_values(shape_, tile) == kTile) {
+    if (g_.whole_tiles) {
       u8* to = tile_start(tile);
       if (to == nullptr) return false;
 #pragma unroll
@@ -137,10 +139,7 @@ class page_tiles {
     for (u32 s = 0; s < 4; ++s) good = store_any(tile, s, lane, x[s]) && good;
     return good;
   }
-  TERSOR_DEVICE row load_row(u32 tile, u32 s, u32 lane) const {
-    bool good = true;
-    return load_any(tile, s, lane, good);
-  }
+  /// Value v of a tile; zero if its page is outside the pool.
   TERSOR_DEVICE u32 load_value(u32 tile, u32 v) const {
     const u8* from = value_at(static_cast<u64>(tile) * kTile + v);
     return from == nullptr ? 0 : Lane::word(load_bytes<Lane>(from, 1), 0);
@@ -148,7 +147,8 @@ class page_tiles {
   /// False if the value's page is outside the pool.
   TERSOR_DEVICE bool store_value(u32 tile, u32 v, u32 value) const {
     u8* to = value_at(static_cast<u64>(tile) * kTile + v);
-    for (u32 b = 0; to != nullptr && b < Lane::kValueBytes; ++b) ptx::store(to + b, static_cast<u8>(value >> (8 * b)));
+    for (u32 b = 0; to != nullptr && b < Lane::kValueBytes; ++b)
+      ptx::store(to + b, static_cast<u8>(value >> (8 * b)));
     return to != nullptr;
   }
 
@@ -162,8 +162,9 @@ class page_tiles {
   TERSOR_DEVICE u8* tile_start(u32 tile) const {
     const u32 eight = tile * (kTile / 8), page = divide(eight, g_.by_page);
     u8* start = page_at(page);
-    return start == nullptr ? start
-                            : start + static_cast<u64>(eight - page * g_.by_page.divisor) * (8 * Lane::kValueBytes);
+    return start == nullptr
+               ? start
+               : start + static_cast<u64>(eight - page * g_.by_page.divisor) * (8 * Lane::kValueBytes);
   }
   /// Where unit n begins; a unit is eight values or one (page_geometry::in_eights).
   TERSOR_DEVICE u8* unit_at(u32 n, u32 unit_values) const {
@@ -179,16 +180,19 @@ class page_tiles {
     u8* start = unit_at(static_cast<u32>(v / 8), 8);
     return start == nullptr ? start : start + v % 8 * Lane::kValueBytes;
   }
-  TERSOR_DEVICE row load_any(u32 tile, u32 s, u32 lane, bool& good) const {
-    const u32 n = row_values(tile_values(shape_, tile), s, lane);
-    if (!g_.in_eights) return load_apart(static_cast<u64>(tile) * kTile + 256 * s + 8 * lane, n, good);
-    if (n == 0) return row{};
-    const u8* from = unit_at(tile * (kTile / 8) + 32 * s + lane, 8);
+  /// A lane's eight values of row s of a tile of n values.
+  TERSOR_DEVICE bool fetch_eight(row* to, u32 tile, u32 s, u32 lane, u32 n) const {
+    const u8* from = row_values(n, s, lane) == 0 ? nullptr : unit_at(tile * (kTile / 8) + 32 * s + lane, 8);
     if (from == nullptr) {
-      good = false;
-      return row{};
+      *to = row{};
+      return row_values(n, s, lane) == 0;
     }
-    return ptx::load_once(reinterpret_cast<const row*>(from));
+    if constexpr (sizeof(row) == 16) {
+      ptx::copy_16(to, from);
+    } else {
+      ptx::copy_8(to, from);
+    }
+    return true;
   }
   TERSOR_DEVICE bool store_any(u32 tile, u32 s, u32 lane, const row& x) const {
     const u32 n = row_values(tile_values(shape_, tile), s, lane);
@@ -226,19 +230,24 @@ class page_tiles {
   const frame_shape& shape_;
 };
 
-/// One tile as an encoder sees it: values that do not exist are `pad` (code 0, rest 0).
-template <class Tiles, class Lane>
-struct padded_tile {
-  const Tiles& tiles;
-  u32 tile;
+/// One tile as an encoder sees it, in shared memory: values that do not exist are `pad` (code 0, rest 0),
+/// where the stage holds zeros.
+template <class Lane>
+struct staged_tile {
+  const u8* stage;
   u32 n_values;
   u32 pad;
 
+  TERSOR_DEVICE typename Lane::row raw_row(u32 s, u32 lane) const {
+    return reinterpret_cast<const typename Lane::row*>(stage)[32 * s + lane];
+  }
   TERSOR_DEVICE typename Lane::row row(u32 s, u32 lane) const {
-    const auto x = tiles.load_row(tile, s, lane);
+    const auto x = raw_row(s, lane);
     return n_values == kTile ? x : Lane::keep(x, row_values(n_values, s, lane), Lane::repeat(pad));
   }
-  TERSOR_DEVICE u32 value(u32 v) const { return v < n_values ? tiles.load_value(tile, v) : pad; }
+  TERSOR_DEVICE u32 value(u32 v) const {
+    return v < n_values ? reinterpret_cast<const typename Lane::value*>(stage)[v] : pad;
+  }
 };
 
 }  // namespace tersor::cuda

@@ -21,13 +21,16 @@ struct top16_decoder {
   struct tables {
     TERSOR_DEVICE void fill(u32) {}
   };
+  static constexpr u32 kRestBytes = Lane::kRestBytes;
   using rest = typename Lane::rest;
   using row = typename Lane::row;
   static constexpr u32 kRawWords = 32 * (Lane::kSymbolBits - kCodeWidth);
-  static constexpr u32 kStageWords = 256;  // 1,024 escapes
+  /// Escapes are read only where they fill the tail's words exactly.
+  static constexpr u32 kStageWords = kRawWords < 32 ? 32 : kRawWords;
 
   static TERSOR_DEVICE entries entries_of(uint4 book) {
-    return {Lane::place(book.x), Lane::place(book.y), Lane::place(book.z), Lane::place(book.w) & 0x00ffffffu};
+    return {ptx::opaque(Lane::place(book.x)), ptx::opaque(Lane::place(book.y)),
+            ptx::opaque(Lane::place(book.z)), ptx::opaque(Lane::place(book.w) & 0x00ffffffu)};
   }
 
   /// The placed symbol of the codebook's first entry, in the low byte.
@@ -40,8 +43,7 @@ struct top16_decoder {
       return place.words() == kRawWords && !place.escapes();
     }
     if (place.escapes()) {
-      const u32 words = decode_escapes(e, tail, code, r, out);
-      return words != 0 && words == place.words();
+      return decode_escapes(e, tail, place.words(), code, r, out);
     }
     u32 marks = 0;
 #pragma unroll
@@ -59,19 +61,23 @@ struct top16_decoder {
   static TERSOR_DEVICE uint2 symbols_of(const entries& e, u32 codes) {
     const u32 low = codes & 0x77777777u, top = codes >> 3 & 0x11111111u;
     uint2 out;
-    out.x = ptx::blend(ptx::prmt(e.z, e.w, low), ptx::prmt(e.x, e.y, low), ptx::prmt(0xff00, 0, top));
+    out.x = ptx::blend(ptx::prmt(e.z, e.w, low), ptx::prmt(e.x, e.y, low), ptx::spread_low_bits(top));
     out.y = ptx::blend(ptx::prmt(e.z, e.w, low >> 16), ptx::prmt(e.x, e.y, low >> 16),
-                       ptx::prmt(0xff00, 0, top >> 16));
+                       ptx::spread_low_bits(top >> 16));
     return out;
   }
 
-  /// Returns the words that the tail must have; 0 if it is malformed.
-  static TERSOR_DEVICE u32 decode_escapes(const entries& e, const u32* tail, const lane_plane<4>& code,
-                                          const rest& r, row (&out)[4]) {
+  static TERSOR_DEVICE bool decode_escapes(const entries& e, const u32* tail, u32 words,
+                                           const lane_plane<4>& code, const rest& r, row (&out)[4]) {
     u32 mine = 0;
 #pragma unroll
     for (u32 s = 0; s < 4; ++s) mine += ptx::popc(fifteens(code.w[s]));
     const u32 scan = inclusive_scan(mine), all = ptx::shfl(scan, 31);
+    if ((all + 3) >> 2 != words || words == 0 || words == kRawWords) {
+#pragma unroll
+      for (u32 s = 0; s < 4; ++s) out[s] = row{};
+      return false;
+    }
     const u8* next = reinterpret_cast<const u8*>(tail) + (scan - mine);
     u32 seen = 0;
 #pragma unroll
@@ -91,9 +97,7 @@ struct top16_decoder {
       Lane::join(x.y, r, s, 1, out[s]);
     }
     const u32 padding = (all & 3) != 0 ? tail[all >> 2] >> (8 * (all & 3)) : 0;
-    const u32 words = (all + 3) >> 2;
-    // place_of has refused lengths above a raw tile's.
-    return words != kRawWords && padding == 0 && !ptx::any(seen >> Lane::kSymbolBits != 0) ? words : 0;
+    return padding == 0 && !ptx::any(seen >> Lane::kSymbolBits != 0);
   }
 };
 
@@ -114,7 +118,9 @@ struct top16_encoder {
   using row = typename Lane::row;
 
   /// `place`: 0..14, or 16 for a symbol outside the codebook.
-  static TERSOR_DEVICE table_entry entry_of_place(u32 place) { return place < 15 ? 0x11111111u * place : ptx::kFull; }
+  static TERSOR_DEVICE table_entry entry_of_place(u32 place) {
+    return place < 15 ? 0x11111111u * place : ptx::kFull;
+  }
 
   template <class Source>
   static TERSOR_DEVICE built_tail encode(u32* tail, const u32* table, const row (&x)[4], const Source& source,
@@ -139,7 +145,8 @@ struct top16_encoder {
   }
 
   template <class Source>
-  static TERSOR_DEVICE built_tail escapes_of(u32* tail, const u32 (&codes)[4], const Source& source, u32 lane) {
+  static TERSOR_DEVICE built_tail escapes_of(u32* tail, const u32 (&codes)[4], const Source& source,
+                                             u32 lane) {
     if constexpr (kRawWords == 0) {
       return {0, false, true};
     } else {

@@ -1,7 +1,7 @@
 // The part of a launch that one CTA works on: a group, and which of its chunks.
 //
-// Both kinds answer the same questions, so that a kernel is written once: chunks first(), first() + step(), ... of
-// n_frames() * shape().n_chunks, frame after frame.
+// Both kinds answer the same questions, so that a kernel is written once: chunks first(), first() + step(),
+// ... of n_frames() * shape().n_chunks, frame after frame.
 #pragma once
 
 #include "cuda/codec/tiles.cuh"
@@ -75,11 +75,15 @@ class page_work {
   [[nodiscard]] TERSOR_DEVICE u8* chunk_codes(u32) const { return nullptr; }
   [[nodiscard]] TERSOR_DEVICE frame_totals* totals(u32 f) const { return l_.totals + number(f); }
   [[nodiscard]] TERSOR_DEVICE const u64* header() const { return l_.header; }
-  [[nodiscard]] TERSOR_DEVICE const u8* codebook() const { return l_.codebooks + 16 * static_cast<u64>(group_); }
+  [[nodiscard]] TERSOR_DEVICE const u8* codebook() const {
+    return l_.codebooks + 16 * static_cast<u64>(group_);
+  }
   [[nodiscard]] TERSOR_DEVICE u32* waiting(u32 f) const {
     return l_.waiting == nullptr ? nullptr : l_.waiting + number(f) * l_.waiting_stride;
   }
-  [[nodiscard]] TERSOR_DEVICE u32* order_words(u32 f) const { return l_.order_words + number(f) * l_.order_blocks; }
+  [[nodiscard]] TERSOR_DEVICE u32* order_words(u32 f) const {
+    return l_.order_words + number(f) * l_.order_blocks;
+  }
   [[nodiscard]] TERSOR_DEVICE const result_slot* where(u32 f) const {
     return l_.where == nullptr ? nullptr : l_.where + number(f);
   }

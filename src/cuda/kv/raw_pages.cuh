@@ -1,8 +1,9 @@
-// Pages that do not fit their slot: raw frames in the overflow area, written and read by kernels of their own that
-// look at the results of the codec kernels, so that those stay small. A CTA works on one frame at a time.
+// Pages that do not fit their slot: raw frames in the overflow area, written and read by kernels of their own
+// that look at the results of the codec kernels, so that those stay small. A CTA works on one frame at a
+// time.
 //
-// A raw frame (spec/frame.md) here: header | 8 bytes a chunk of 16,384: digest | the page's bytes, whose digest
-// tiles are 2,048 bytes of two-byte words, whatever the dtype.
+// A raw frame (spec/frame.md) here: header | 8 bytes a chunk of 16,384: digest | the page's bytes, whose
+// digest tiles are 2,048 bytes of two-byte words, whatever the dtype.
 #pragma once
 
 #include "cuda/codec/frame_end.cuh"
@@ -27,11 +28,17 @@ class raw_page {
   static constexpr u32 kRowValues = 16 / Lane::kValueBytes;
 
   TERSOR_DEVICE raw_page(const page_work& work, raw_shared& sh, u32 f)
-      : work_(work), sh_(sh), f_(f), lane_(ptx::thread_index() & 31), warp_(ptx::thread_index() >> 5),
+      : work_(work),
+        sh_(sh),
+        f_(f),
+        lane_(ptx::thread_index() & 31),
+        warp_(ptx::thread_index() >> 5),
         bytes_(work.shape().n_values * Lane::kValueBytes) {}
 
   [[nodiscard]] TERSOR_DEVICE u32 n_chunks() const { return static_cast<u32>((bytes_ + 16383) / 16384); }
-  [[nodiscard]] TERSOR_DEVICE u64 payload_at() const { return align_section(kHeaderBytes + 8 * static_cast<u64>(n_chunks())); }
+  [[nodiscard]] TERSOR_DEVICE u64 payload_at() const {
+    return align_section(kHeaderBytes + 8 * static_cast<u64>(n_chunks()));
+  }
 
   /// Encodes page f to `to`.
   TERSOR_DEVICE result_slot write(u8* to, u32 place) {
@@ -54,10 +61,12 @@ class raw_page {
     if (warp_ == 0) {
       const u64 word = header_word();
       result.digest = header_digest(word, lane_);
-      if (lane_ < kHeaderWords) ptx::store(reinterpret_cast<u64*>(to) + lane_, lane_ == kHeaderDigestWord ? result.digest : word);
+      if (lane_ < kHeaderWords)
+        ptx::store(reinterpret_cast<u64*>(to) + lane_, lane_ == kHeaderDigestWord ? result.digest : word);
     }
     const u64 index_end = kHeaderBytes + 8 * static_cast<u64>(n_chunks());
-    for (u64 i = index_end + ptx::thread_index(); i < payload_at(); i += kCtaThreads) ptx::store(to + i, u8{0});
+    for (u64 i = index_end + ptx::thread_index(); i < payload_at(); i += kCtaThreads)
+      ptx::store(to + i, u8{0});
     for (u64 i = end + ptx::thread_index(); i < n_bytes; i += kCtaThreads) ptx::store(to + i, u8{0});
     return result;
   }
@@ -143,7 +152,8 @@ class raw_page {
     store_bytes<bf16_lane>(to + payload_at() + first, x, live_bytes(first) / 2);
     if (live_bytes(first) % 2 != 0) {
       const u32 last = live_bytes(first) - 1;
-      ptx::store(to + payload_at() + first + last, static_cast<u8>(bf16_lane::word(x, last / 4) >> (8 * (last % 4))));
+      ptx::store(to + payload_at() + first + last,
+                 static_cast<u8>(bf16_lane::word(x, last / 4) >> (8 * (last % 4))));
     }
   }
   TERSOR_DEVICE uint4 load_payload(const u8* from, u32 c, u32 s) {
@@ -172,7 +182,7 @@ class raw_page {
     const u64 n_bytes = align_section(payload_at() + bytes_);
     u64 w[kHeaderWords];
     for (u32 i = 0; i < kHeaderWords; ++i) w[i] = ptx::shfl(mine, i);
-    const codec_detail::header_verdict v = codec_detail::judge_header(w, result.digest, n_bytes);
+    const codec_detail::header_verdict v = codec_detail::judge_header(w, result.digest, n_bytes, true);
     result.code = v.code;
     if (v.code != kOk) return result;
     result.frame_bytes = v.frame_bytes;
@@ -181,7 +191,8 @@ class raw_page {
       result.code = kMismatch;
     } else if (sh_.index != w[kIndexDigestWord]) {
       result.code = kDigestMismatch;
-    } else if (!is_zero(from, kHeaderBytes + v.index_bytes, payload_at(), lane_) || !is_zero(from, v.tails_end, v.frame_bytes, lane_)) {
+    } else if (!is_zero(from, kHeaderBytes + v.index_bytes, payload_at(), lane_) ||
+               !is_zero(from, v.tails_end, v.frame_bytes, lane_)) {
       result.code = kMalformed;
     } else if ((sh_.bad & 2) != 0) {
       result.code = kInvalidArgument;
@@ -208,7 +219,8 @@ TERSOR_DEVICE void store_overflow_cta(const page_launch& launch, raw_shared& sha
     ptx::barrier();
     const u32 place = shared.place;
     if (place < launch.overflow_places) {
-      const result_slot result = raw_page<Lane>(work, shared, f).write(launch.overflow + place * launch.overflow_stride, place);
+      const result_slot result =
+          raw_page<Lane>(work, shared, f).write(launch.overflow + place * launch.overflow_stride, place);
       if (ptx::thread_index() == 0) ptx::store(work.result(f), result);
     }
     ptx::barrier();
@@ -225,7 +237,8 @@ TERSOR_DEVICE void load_overflow_cta(const page_launch& launch, raw_shared& shar
     if (code == kOk && place == 0xffffffff) continue;
     result_slot result{code, 0xffffffff, 0, 0, place, 0};
     if (code == kOk && place >= launch.overflow_places) result.code = kInvalidArgument;
-    if (result.code == kOk) result = raw_page<Lane>(work, shared, f).read(launch.overflow + place * launch.overflow_stride, place);
+    if (result.code == kOk)
+      result = raw_page<Lane>(work, shared, f).read(launch.overflow + place * launch.overflow_stride, place);
     if (ptx::thread_index() == 0) ptx::store(work.result(f), result);
     ptx::barrier();
   }

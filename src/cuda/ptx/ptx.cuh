@@ -92,6 +92,10 @@ TERSOR_DEVICE u32 prmt(u32 a, u32 b, u32 selector) {
   asm("prmt.b32 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(selector));
   return out;
 }
+/// A byte of ones for each of the four low nibbles of `nibbles` that is 1, a zero byte for 0.
+TERSOR_DEVICE u32 spread_low_bits(u32 nibbles) {
+  return __byte_perm(0xff00, 0, nibbles);
+}
 /// High word of {high, low} << (shift & 31).
 TERSOR_DEVICE u32 funnel_left(u32 low, u32 high, u32 shift) {
   return __funnelshift_l(low, high, shift);
@@ -134,21 +138,17 @@ TERSOR_DEVICE u32 blend(u32 a, u32 b, u32 mask) {
   return out;
 }
 
+/// The value, of which the compiler knows nothing: it stays in a register of its own.
+TERSOR_DEVICE u32 opaque(u32 value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // ---- global memory ----
 
-/// A value that is read once: evicted first.
-template <class T>
-TERSOR_DEVICE T load_once(const T* p) {
-  return __ldcs(p);
-}
 template <class T>
 TERSOR_DEVICE T load(const T* p) {
   return *p;
-}
-/// Past the first-level cache: sees what other CTAs wrote before they said so by an atomic.
-template <class T>
-TERSOR_DEVICE T load_fresh(const T* p) {
-  return __ldcg(p);
 }
 template <class T>
 TERSOR_DEVICE void store(T* p, T value) {
@@ -160,9 +160,6 @@ TERSOR_DEVICE u64 atomic_add(u64* p, u64 value) {
 }
 TERSOR_DEVICE u32 atomic_add(u32* p, u32 value) {
   return atomicAdd(p, value);
-}
-TERSOR_DEVICE void atomic_min(u32* p, u32 value) {
-  atomicMin(p, value);
 }
 TERSOR_DEVICE void atomic_max(u32* p, u32 value) {
   atomicMax(p, value);
@@ -176,6 +173,33 @@ TERSOR_DEVICE u32 atomic_exchange(u32* p, u32 value) {
 /// Orders this thread's accesses to global memory for all threads of the GPU.
 TERSOR_DEVICE void fence() {
   __threadfence();
+}
+
+// ---- global to shared memory, behind the thread's back ----
+
+/// Starts a copy of 16 bytes, both addresses multiples of 16.
+TERSOR_DEVICE void copy_16(void* shared, const void* global) {
+  const u32 at = static_cast<u32>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(global) : "memory");
+}
+/// Starts a copy of 8 bytes, both addresses multiples of 8.
+TERSOR_DEVICE void copy_8(void* shared, const void* global) {
+  const u32 at = static_cast<u32>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(at), "l"(global) : "memory");
+}
+/// Starts a copy of 4 bytes, both addresses multiples of 4.
+TERSOR_DEVICE void copy_4(void* shared, const void* global) {
+  const u32 at = static_cast<u32>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(at), "l"(global) : "memory");
+}
+/// Ends a group of this thread's copies.
+TERSOR_DEVICE void end_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+/// Waits until at most `kPending` of this thread's groups are still under way.
+template <u32 kPending>
+TERSOR_DEVICE void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
 // ---- shared memory ----
@@ -198,8 +222,8 @@ TERSOR_DEVICE void shared_or_nonzero(u32* p, u32 value) {
 TERSOR_DEVICE void shared_add(u32* p, u32 value) {
   atomicAdd(p, value);
 }
-/// An mbarrier: counts arrivals; a phase ends with the last one, and the next phase begins. Phases alternate in
-/// parity, 0 first. What a thread wrote before it arrived is seen by whoever saw the phase end.
+/// An mbarrier: counts arrivals; a phase ends with the last one, and the next phase begins. Phases alternate
+/// in parity, 0 first. What a thread wrote before it arrived is seen by whoever saw the phase end.
 TERSOR_DEVICE void arrival_init(u64* counter, u32 arrivals) {
   const u32 at = static_cast<u32>(__cvta_generic_to_shared(counter));
   asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(at), "r"(arrivals) : "memory");
@@ -213,17 +237,15 @@ TERSOR_DEVICE bool has_ended(u64* counter, u32 parity) {
   const u32 at = static_cast<u32>(__cvta_generic_to_shared(counter));
   u32 ended = 0;
 #if __CUDA_ARCH__ >= 900
-  asm volatile(
-      "{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-      : "=r"(ended)
-      : "r"(at), "r"(parity)
-      : "memory");
+  asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+               : "=r"(ended)
+               : "r"(at), "r"(parity)
+               : "memory");
 #else
-  asm volatile(
-      "{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-      : "=r"(ended)
-      : "r"(at), "r"(parity)
-      : "memory");
+  asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+               : "=r"(ended)
+               : "r"(at), "r"(parity)
+               : "memory");
 #endif
   return ended != 0;
 }

@@ -10,11 +10,13 @@ namespace {
 
 template <class Launch>
 gpu_error encode(codec c, dtype type, const Launch& launch, std::uint32_t ctas, stream s) {
-  return c == codec::rank ? launch_encode_rank(type, launch, ctas, s) : launch_encode_top16(type, launch, ctas, s);
+  return c == codec::rank ? launch_encode_rank(type, launch, ctas, s)
+                          : launch_encode_top16(type, launch, ctas, s);
 }
 template <class Launch>
 gpu_error decode(codec c, dtype type, const Launch& launch, std::uint32_t ctas, stream s) {
-  return c == codec::rank ? launch_decode_rank(type, launch, ctas, s) : launch_decode_top16(type, launch, ctas, s);
+  return c == codec::rank ? launch_decode_rank(type, launch, ctas, s)
+                          : launch_decode_top16(type, launch, ctas, s);
 }
 template <class Launch>
 gpu_error order(const Launch& launch, std::uint32_t ctas, stream s) {

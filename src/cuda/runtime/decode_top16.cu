@@ -7,15 +7,18 @@ namespace {
 
 template <class Lane, class Launch, std::uint32_t kCtas>
 __global__ void __launch_bounds__(kCtaThreads, kCtas) decode_top16(const __grid_constant__ Launch launch) {
-  __shared__ decode_shared<top16_decoder<Lane>, Lane::kValueBytes> shared;
-  decode_cta<top16_decoder<Lane>, Lane>(launch, shared);
+  extern __shared__ __align__(16) unsigned char memory[];
+  decode_cta<top16_decoder<Lane>, Lane>(
+      launch, *reinterpret_cast<decode_shared<top16_decoder<Lane>, Lane::kValueBytes>*>(memory));
 }
 
 template <std::uint32_t kCtas, class Launch>
 cudaError_t launch_any(dtype type, const Launch& launch, std::uint32_t ctas, cudaStream_t s) {
   return by_dtype(type, [&](auto lane) {
-    decode_top16<decltype(lane), Launch, kCtas><<<ctas, kCtaThreads, 0, s>>>(launch);
-    return cudaPeekAtLastError();
+    using lane_type = decltype(lane);
+    constexpr auto kernel = decode_top16<lane_type, Launch, kCtas>;
+    return run_with_memory(kernel, sizeof(decode_shared<top16_decoder<lane_type>, lane_type::kValueBytes>),
+                           ctas, s, launch);
   });
 }
 

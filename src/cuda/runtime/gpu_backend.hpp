@@ -42,10 +42,12 @@ struct gpu_backend {
 /// Null in a build without CUDA.
 [[nodiscard]] const gpu_backend* find_gpu_backend() noexcept;
 
-// CTAs of a multiprocessor that the kernels are compiled for; the launch bounds in *.cu are these.
-inline constexpr std::uint32_t kDecodeCtas = 3;
-inline constexpr std::uint32_t kEncodeCtas = 4;
+// CTAs of a multiprocessor that the kernels are compiled for: the launch bounds in *.cu are these, and their
+// shared memory fits as often on a Hopper GPU.
+inline constexpr std::uint32_t kDecodeCtas = 4;
+inline constexpr std::uint32_t kRankEncodeCtas = 3;
+inline constexpr std::uint32_t kTop16EncodeCtas = 4;
 inline constexpr std::uint32_t kPageCtas = 3;
-inline constexpr std::uint32_t kCountCtas = 6;
+inline constexpr std::uint32_t kCountCtas = 3;
 
 }  // namespace tersor::cuda

@@ -1,5 +1,5 @@
-// What the translation units of kernels offer to backend.cu: one pair of functions a codec and direction, so that
-// they compile apart.
+// What the translation units of kernels offer to backend.cu: one pair of functions a codec and direction, so
+// that they compile apart.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -18,8 +18,10 @@ cudaError_t launch_decode_top16(dtype, const tensor_launch&, std::uint32_t ctas,
 cudaError_t launch_decode_top16(dtype, const page_launch&, std::uint32_t ctas, cudaStream_t);
 cudaError_t launch_order(const tensor_launch&, std::uint32_t ctas, cudaStream_t);
 cudaError_t launch_order(const page_launch&, std::uint32_t ctas, cudaStream_t);
-cudaError_t launch_count(dtype, const one_tensor_launch&, const codebook_request&, std::uint32_t ctas, cudaStream_t);
-cudaError_t launch_count(dtype, const page_launch&, const codebook_request&, std::uint32_t ctas, cudaStream_t);
+cudaError_t launch_count(dtype, const one_tensor_launch&, const codebook_request&, std::uint32_t ctas,
+                         cudaStream_t);
+cudaError_t launch_count(dtype, const page_launch&, const codebook_request&, std::uint32_t ctas,
+                         cudaStream_t);
 cudaError_t launch_store_overflow(dtype, const page_launch&, std::uint32_t ctas, cudaStream_t);
 cudaError_t launch_load_overflow(dtype, const page_launch&, std::uint32_t ctas, cudaStream_t);
 

@@ -14,10 +14,10 @@ __global__ void __launch_bounds__(kCtaThreads) order_tails(const __grid_constant
 }
 
 template <class Lane, class Launch>
-__global__ void __launch_bounds__(kCtaThreads) count_symbols(const __grid_constant__ Launch launch,
-                                                             const codebook_target target) {
-  __shared__ histogram_shared shared;
-  histogram_cta_of<Lane>(launch, target, shared);
+__global__ void __launch_bounds__(kCtaThreads)
+    count_symbols(const __grid_constant__ Launch launch, const codebook_target target) {
+  extern __shared__ __align__(16) unsigned char memory[];
+  histogram_cta_of<Lane>(launch, target, *reinterpret_cast<histogram_shared<Lane::kValueBytes>*>(memory));
 }
 
 template <class Lane>
@@ -37,8 +37,9 @@ cudaError_t count_any(dtype type, const Launch& launch, const codebook_request& 
                       cudaStream_t s) {
   const codebook_target target{static_cast<symbol_counts*>(to.counts), to.books, to.n_entries};
   return by_dtype(type, [&](auto lane) {
-    count_symbols<decltype(lane), Launch><<<ctas, kCtaThreads, 0, s>>>(launch, target);
-    return cudaPeekAtLastError();
+    using lane_type = decltype(lane);
+    constexpr auto kernel = count_symbols<lane_type, Launch>;
+    return run_with_memory(kernel, sizeof(histogram_shared<lane_type::kValueBytes>), ctas, s, launch, target);
   });
 }
 
@@ -53,12 +54,12 @@ cudaError_t launch_order(const page_launch& launch, std::uint32_t ctas, cudaStre
   return cudaPeekAtLastError();
 }
 
-cudaError_t launch_count(dtype type, const one_tensor_launch& launch, const codebook_request& to, std::uint32_t ctas,
-                         cudaStream_t s) {
+cudaError_t launch_count(dtype type, const one_tensor_launch& launch, const codebook_request& to,
+                         std::uint32_t ctas, cudaStream_t s) {
   return count_any(type, launch, to, ctas, s);
 }
-cudaError_t launch_count(dtype type, const page_launch& launch, const codebook_request& to, std::uint32_t ctas,
-                         cudaStream_t s) {
+cudaError_t launch_count(dtype type, const page_launch& launch, const codebook_request& to,
+                         std::uint32_t ctas, cudaStream_t s) {
   return count_any(type, launch, to, ctas, s);
 }
 

@@ -25,7 +25,8 @@ result<page_plan> plan_of(codec c, const page_pools& pools, page_frames kind, st
   const std::array<std::uint64_t, 4> shape = {n_pages, l.block_size, l.kv_heads, l.head_dim};
   const std::span<const std::uint64_t> all(shape);
   page_plan plan;
-  TERSOR_TRY(plan.frame, plan_frame(c, l.type, kind == page_frames::slots ? all.subspan(1) : all, frame_bytes));
+  TERSOR_TRY(plan.frame,
+             plan_frame(c, l.type, kind == page_frames::slots ? all.subspan(1) : all, frame_bytes));
   TERSOR_TRY(plan.pages, plan_pages(l, plan.frame.shape.n_values, pools.pools));
   plan.n_frames = kind == page_frames::slots ? n_pages : 1;
   if (std::uint64_t{plan.n_frames} * plan.frame.shape.n_chunks > 0x7fffffff) {
@@ -62,11 +63,12 @@ page_scratch scratch_of(const page_plan& plan, std::uint64_t n_pools, tail_order
 }
 
 /// What all page launches have in common; `first` = first pool of the launch.
-page_launch launch_of(const page_plan& plan, const page_pools& pools, const page_list& pages, std::size_t first,
-                      std::uint64_t ctas_at_once) {
+page_launch launch_of(const page_plan& plan, const page_pools& pools, const page_list& pages,
+                      std::size_t first, std::uint64_t ctas_at_once) {
   page_launch launch;
   launch.n_groups = static_cast<std::uint32_t>(std::min<std::size_t>(pools.pools.size() - first, kMaxPools));
-  for (std::uint32_t g = 0; g < launch.n_groups; ++g) launch.pools[g] = static_cast<std::uint8_t*>(pools.pools[first + g]);
+  for (std::uint32_t g = 0; g < launch.n_groups; ++g)
+    launch.pools[g] = static_cast<std::uint8_t*>(pools.pools[first + g]);
   launch.pages = plan.pages;
   launch.shape = plan.frame.shape;
   std::copy_n(plan.frame.header, kHeaderWords, launch.header);
@@ -74,8 +76,8 @@ page_launch launch_of(const page_plan& plan, const page_pools& pools, const page
   launch.n_frames = plan.n_frames;
   launch.n_pages = plan.n_frames == 1 ? pages.n_pages : 1;
   const std::uint64_t chunks = std::uint64_t{plan.n_frames} * plan.frame.shape.n_chunks;
-  launch.ctas_per_group =
-      static_cast<std::uint32_t>(std::clamp<std::uint64_t>(core::ceil_div(ctas_at_once, launch.n_groups), 1, chunks));
+  launch.ctas_per_group = static_cast<std::uint32_t>(
+      std::clamp<std::uint64_t>(core::ceil_div(ctas_at_once, launch.n_groups), 1, chunks));
   return launch;
 }
 
@@ -94,11 +96,13 @@ void set_store(page_launch& launch, const page_plan& plan, const page_store& sto
 status check_arguments(const page_list& pages, const page_store& store, const frame_result* results) {
   if (pages.ids_dev == nullptr) return fail(errc::invalid_argument, "the page ids' address is null");
   TERSOR_CHECK(check_frame_address(store.frames_dev));
-  if (store.frame_stride % 128 != 0) return fail(errc::invalid_argument, "the frame stride is not a multiple of 128");
+  if (store.frame_stride % 128 != 0)
+    return fail(errc::invalid_argument, "the frame stride is not a multiple of 128");
   if (results == nullptr) return fail(errc::invalid_argument, "the results' address is null");
   if (store.overflow_dev != nullptr) {
     TERSOR_CHECK(check_frame_address(store.overflow_dev));
-    if (store.kind != page_frames::slots) return fail(errc::invalid_argument, "only slots have an overflow area");
+    if (store.kind != page_frames::slots)
+      return fail(errc::invalid_argument, "only slots have an overflow area");
   }
   return {};
 }
@@ -106,14 +110,17 @@ status check_arguments(const page_list& pages, const page_store& store, const fr
 /// Slots may be small, but not so small that no page fits.
 status check_size(const page_plan& plan, const page_store& store) {
   const std::uint64_t tails = plan.frame.shape.tails;
-  const std::uint64_t needed = store.kind == page_frames::slots ? tails : tails + 4 * plan.frame.worst_tail_words;
+  const std::uint64_t needed =
+      store.kind == page_frames::slots ? tails : tails + 4 * plan.frame.worst_tail_words;
   if (store.frame_stride >= needed) return {};
-  return fail(errc::destination_too_small, "a frame needs " + std::to_string(needed) + " bytes, the frame stride is " +
+  return fail(errc::destination_too_small, "a frame needs " + std::to_string(needed) +
+                                               " bytes, the frame stride is " +
                                                std::to_string(store.frame_stride));
 }
 
 std::uint32_t overflow_ctas(const page_launch& launch, std::uint64_t at_once) {
-  return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(core::ceil_div(at_once, launch.n_groups), 1, launch.n_frames));
+  return static_cast<std::uint32_t>(
+      std::clamp<std::uint64_t>(core::ceil_div(at_once, launch.n_groups), 1, launch.n_frames));
 }
 
 struct call {
@@ -127,33 +134,45 @@ struct call {
 
 status encode_pools(const call& k, page_launch& launch, const page_scratch& scratch, tail_order order) {
   launch.totals = reinterpret_cast<frame_totals*>(k.scratch);
-  TERSOR_CHECK(check_launch(k.backend, k.backend.clear(k.scratch, scratch.cleared_bytes, k.s), "clearing the workspace"));
+  TERSOR_CHECK(check_launch(k.backend, k.backend.clear(k.scratch, scratch.cleared_bytes, k.s),
+                            "clearing the workspace"));
   if (order == tail_order::canonical) {
     launch.order_words = reinterpret_cast<std::uint32_t*>(k.scratch + scratch.order_at);
     launch.order_blocks = scratch.order_blocks;
     launch.waiting = reinterpret_cast<std::uint32_t*>(k.scratch + scratch.waiting_at);
     launch.waiting_stride = scratch.waiting_stride;
   }
-  TERSOR_CHECK(check_launch(k.backend, k.backend.encode_pages(k.c, k.type, launch, launch.n_groups * launch.ctas_per_group, k.s), "encoding pages"));
+  TERSOR_CHECK(check_launch(
+      k.backend, k.backend.encode_pages(k.c, k.type, launch, launch.n_groups * launch.ctas_per_group, k.s),
+      "encoding pages"));
   if (order == tail_order::canonical) {
     page_launch ordering = launch;
     ordering.ctas_per_group = launch.n_frames * launch.order_blocks;
-    TERSOR_CHECK(check_launch(k.backend, k.backend.order_pages(ordering, ordering.n_groups * ordering.ctas_per_group, k.s), "ordering tails"));
+    TERSOR_CHECK(check_launch(
+        k.backend, k.backend.order_pages(ordering, ordering.n_groups * ordering.ctas_per_group, k.s),
+        "ordering tails"));
   }
   if (launch.overflow == nullptr) return {};
   page_launch spill = launch;
   spill.ctas_per_group = overflow_ctas(launch, k.at_once);
-  return check_launch(k.backend, k.backend.store_overflow(k.type, spill, spill.n_groups * spill.ctas_per_group, k.s), "storing pages that overflow");
+  return check_launch(k.backend,
+                      k.backend.store_overflow(k.type, spill, spill.n_groups * spill.ctas_per_group, k.s),
+                      "storing pages that overflow");
 }
 
 status decode_pools(const call& k, page_launch& launch, const page_scratch& scratch) {
   launch.totals = reinterpret_cast<frame_totals*>(k.scratch);
-  TERSOR_CHECK(check_launch(k.backend, k.backend.clear(k.scratch, scratch.cleared_bytes, k.s), "clearing the workspace"));
-  TERSOR_CHECK(check_launch(k.backend, k.backend.decode_pages(k.c, k.type, launch, launch.n_groups * launch.ctas_per_group, k.s), "decoding pages"));
+  TERSOR_CHECK(check_launch(k.backend, k.backend.clear(k.scratch, scratch.cleared_bytes, k.s),
+                            "clearing the workspace"));
+  TERSOR_CHECK(check_launch(
+      k.backend, k.backend.decode_pages(k.c, k.type, launch, launch.n_groups * launch.ctas_per_group, k.s),
+      "decoding pages"));
   if (launch.where == nullptr) return {};
   page_launch fetch = launch;
   fetch.ctas_per_group = overflow_ctas(launch, k.at_once);
-  return check_launch(k.backend, k.backend.load_overflow(k.type, fetch, fetch.n_groups * fetch.ctas_per_group, k.s), "loading pages that overflowed");
+  return check_launch(k.backend,
+                      k.backend.load_overflow(k.type, fetch, fetch.n_groups * fetch.ctas_per_group, k.s),
+                      "loading pages that overflowed");
 }
 
 }  // namespace
@@ -165,8 +184,8 @@ std::uint64_t pages_workspace_size(codec c, const page_pools& pools, page_frames
 }
 
 status encode_pages_async(codec c, const page_pools& pools, const page_list& pages,
-                          const std::uint8_t* codebooks_dev, const page_store& store, frame_result* results_dev,
-                          tail_order order, const workspace& ws, stream s) {
+                          const std::uint8_t* codebooks_dev, const page_store& store,
+                          frame_result* results_dev, tail_order order, const workspace& ws, stream s) {
   TERSOR_TRY(const gpu_backend* backend, need_backend());
   TERSOR_TRY(const page_plan plan, plan_of(c, pools, store.kind, pages.n_pages, store.frame_stride));
   TERSOR_CHECK(check_arguments(pages, store, results_dev));
@@ -180,7 +199,12 @@ status encode_pages_async(codec c, const page_pools& pools, const page_list& pag
   const page_scratch scratch = scratch_of(plan, pools.pools.size(), order);
   TERSOR_CHECK(check_workspace(ws, kScratchAt + scratch.n_bytes));
   TERSOR_TRY(const std::uint32_t processors, need_multiprocessors(*backend));
-  const call k{*backend, c, pools.layout.type, std::uint64_t{processors} * kPageCtas, static_cast<std::byte*>(ws.data_dev) + kScratchAt, s};
+  const call k{*backend,
+               c,
+               pools.layout.type,
+               std::uint64_t{processors} * kPageCtas,
+               static_cast<std::byte*>(ws.data_dev) + kScratchAt,
+               s};
   for (std::size_t first = 0; first < pools.pools.size(); first += kMaxPools) {
     page_launch launch = launch_of(plan, pools, pages, first, k.at_once);
     set_store(launch, plan, store, pools.layout, results_dev, first);
@@ -191,20 +215,28 @@ status encode_pages_async(codec c, const page_pools& pools, const page_list& pag
 }
 
 status decode_pages_async(codec c, const page_pools& pools, const page_list& pages, const page_store& store,
-                          const frame_result* where_dev, frame_result* results_dev, const workspace& ws, stream s) {
+                          const frame_result* where_dev, frame_result* results_dev, const workspace& ws,
+                          stream s) {
   TERSOR_TRY(const gpu_backend* backend, need_backend());
   TERSOR_TRY(const page_plan plan, plan_of(c, pools, store.kind, pages.n_pages, store.frame_stride));
   TERSOR_CHECK(check_arguments(pages, store, results_dev));
   TERSOR_CHECK(check_size(plan, store));
-  if (where_dev == results_dev) return fail(errc::invalid_argument, "the results of encoding and of decoding are two arrays");
+  if (where_dev == results_dev)
+    return fail(errc::invalid_argument, "the results of encoding and of decoding are two arrays");
   const page_scratch scratch = scratch_of(plan, pools.pools.size(), tail_order::free);
   TERSOR_CHECK(check_workspace(ws, kScratchAt + scratch.n_bytes));
   TERSOR_TRY(const std::uint32_t processors, need_multiprocessors(*backend));
-  const call k{*backend, c, pools.layout.type, std::uint64_t{processors} * kPageCtas, static_cast<std::byte*>(ws.data_dev) + kScratchAt, s};
+  const call k{*backend,
+               c,
+               pools.layout.type,
+               std::uint64_t{processors} * kPageCtas,
+               static_cast<std::byte*>(ws.data_dev) + kScratchAt,
+               s};
   for (std::size_t first = 0; first < pools.pools.size(); first += kMaxPools) {
     page_launch launch = launch_of(plan, pools, pages, first, k.at_once);
     set_store(launch, plan, store, pools.layout, results_dev, first);
-    if (where_dev != nullptr) launch.where = reinterpret_cast<const result_slot*>(where_dev) + first * plan.n_frames;
+    if (where_dev != nullptr)
+      launch.where = reinterpret_cast<const result_slot*>(where_dev) + first * plan.n_frames;
     TERSOR_CHECK(decode_pools(k, launch, scratch));
   }
   return {};
@@ -214,11 +246,12 @@ std::uint64_t codebooks_workspace_size(const page_pools& pools) noexcept {
   return kScratchAt + std::min<std::uint64_t>(pools.pools.size(), kMaxPools) * kCountsBytes;
 }
 
-status make_codebooks_async(codec c, const page_pools& pools, const page_list& pages, std::uint8_t* codebooks_dev,
-                            const workspace& ws, stream s) {
+status make_codebooks_async(codec c, const page_pools& pools, const page_list& pages,
+                            std::uint8_t* codebooks_dev, const workspace& ws, stream s) {
   TERSOR_TRY(const gpu_backend* backend, need_backend());
   TERSOR_TRY(const page_plan plan, plan_of(c, pools, page_frames::gathered, pages.n_pages, 0));
-  if (pages.ids_dev == nullptr || codebooks_dev == nullptr || reinterpret_cast<std::uintptr_t>(codebooks_dev) % 16 != 0) {
+  if (pages.ids_dev == nullptr || codebooks_dev == nullptr ||
+      reinterpret_cast<std::uintptr_t>(codebooks_dev) % 16 != 0) {
     return fail(errc::invalid_argument, "the page ids' or the codebooks' address is null or not aligned");
   }
   TERSOR_CHECK(check_workspace(ws, codebooks_workspace_size(pools)));
@@ -226,9 +259,13 @@ status make_codebooks_async(codec c, const page_pools& pools, const page_list& p
   std::byte* counts = static_cast<std::byte*>(ws.data_dev) + kScratchAt;
   for (std::size_t first = 0; first < pools.pools.size(); first += kMaxPools) {
     const page_launch launch = launch_of(plan, pools, pages, first, std::uint64_t{processors} * kCountCtas);
-    TERSOR_CHECK(check_launch(*backend, backend->clear(counts, launch.n_groups * kCountsBytes, s), "clearing the workspace"));
+    TERSOR_CHECK(check_launch(*backend, backend->clear(counts, launch.n_groups * kCountsBytes, s),
+                              "clearing the workspace"));
     const codebook_request to{counts, codebooks_dev + 16 * first, c == codec::rank ? 16u : 15u};
-    TERSOR_CHECK(check_launch(*backend, backend->count_pages(pools.layout.type, launch, to, launch.n_groups * launch.ctas_per_group, s), "counting symbols"));
+    TERSOR_CHECK(check_launch(
+        *backend,
+        backend->count_pages(pools.layout.type, launch, to, launch.n_groups * launch.ctas_per_group, s),
+        "counting symbols"));
   }
   return {};
 }

@@ -13,6 +13,9 @@ namespace tersor::cuda {
 namespace {
 
 constexpr std::uint64_t kMaxValues = std::uint64_t{1} << 42;
+/// Large launches have this many times the CTAs that run at once, so that those that end early make room for
+/// others.
+constexpr std::uint64_t kWaves = 4;
 
 result<std::uint64_t> product_of(std::span<const std::uint64_t> shape) {
   std::uint64_t product = 1;
@@ -41,12 +44,14 @@ void fill_header(frame_plan& plan, codec c, dtype type, std::span<const std::uin
   }
   std::array<std::uint8_t, format::kFrameHeaderBytes> bytes = {};
   format::write_frame_header(header, bytes);
-  for (std::size_t i = 0; i < kHeaderWords; ++i) plan.header[i] = core::load_le<std::uint64_t>(bytes.data() + 8 * i);
+  for (std::size_t i = 0; i < kHeaderWords; ++i)
+    plan.header[i] = core::load_le<std::uint64_t>(bytes.data() + 8 * i);
 }
 
 }  // namespace
 
-result<frame_plan> plan_frame(codec c, dtype type, std::span<const std::uint64_t> shape, std::uint64_t n_bytes) {
+result<frame_plan> plan_frame(codec c, dtype type, std::span<const std::uint64_t> shape,
+                              std::uint64_t n_bytes) {
   if (!is_gpu_codec(c) || !is_gpu_dtype(type)) {
     return fail(errc::unsupported, "the GPU codes bf16, f16, f8_e4m3 and f8_e5m2 with rank and top16");
   }
@@ -65,7 +70,8 @@ result<frame_plan> plan_frame(codec c, dtype type, std::span<const std::uint64_t
   s.n_values = n_values;
   s.n_tiles = static_cast<std::uint32_t>(worst->n_tiles);
   s.n_chunks = static_cast<std::uint32_t>(worst->n_chunks);
-  s.last_values = n_values == 0 ? 0 : static_cast<std::uint32_t>((n_values - 1) % codec_detail::kTileValues + 1);
+  s.last_values =
+      n_values == 0 ? 0 : static_cast<std::uint32_t>((n_values - 1) % codec_detail::kTileValues + 1);
   plan.worst_tail_words = (worst->tails_end - worst->tails) / 4;
   fill_header(plan, c, type, shape, n_values);
   return plan;
@@ -74,13 +80,14 @@ result<frame_plan> plan_frame(codec c, dtype type, std::span<const std::uint64_t
 void share_ctas(tensor_launch& launch, std::uint64_t at_once) {
   std::uint64_t chunks = 0;
   for (std::uint32_t g = 0; g < launch.n_groups; ++g) chunks += launch.groups[g].shape.n_chunks;
+  const std::uint64_t wanted = chunks < kWaves * at_once ? at_once : kWaves * at_once;
   launch.first_cta[0] = 0;
   for (std::uint32_t g = 0; g < launch.n_groups; ++g) {
     const std::uint64_t mine = launch.groups[g].shape.n_chunks;
     // Several groups round up, so that none waits for another's last CTA much longer than it works.
-    const std::uint64_t share = chunks == 0 ? 1 : core::ceil_div(at_once * mine, chunks);
-    launch.first_cta[g + 1] =
-        launch.first_cta[g] + static_cast<std::uint32_t>(std::clamp<std::uint64_t>(share, 1, std::max<std::uint64_t>(mine, 1)));
+    const std::uint64_t share = chunks == 0 ? 1 : core::ceil_div(wanted * mine, chunks);
+    launch.first_cta[g + 1] = launch.first_cta[g] + static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
+                                                        share, 1, std::max<std::uint64_t>(mine, 1)));
   }
 }
 
@@ -128,11 +135,15 @@ result<page_geometry> plan_pages(const kv::page_layout& layout, std::uint64_t fr
   const std::uint64_t eight = 8 * bytes;
   g.in_eights = layout.value_stride == 1 && layout.head_dim % 8 == 0 && g.page_stride % eight == 0 &&
                 g.token_stride % eight == 0 && g.head_stride % eight == 0;
-  for (const void* pool : pools) g.in_eights = g.in_eights && reinterpret_cast<std::uintptr_t>(pool) % eight == 0;
+  for (const void* pool : pools)
+    g.in_eights = g.in_eights && reinterpret_cast<std::uintptr_t>(pool) % eight == 0;
   const bool together = layout.head_stride == layout.head_dim &&
                         layout.token_stride == std::uint64_t{layout.kv_heads} * layout.head_dim;
-  g.whole_tiles = g.in_eights && (together || (layout.kv_heads == 1 && layout.token_stride == layout.head_dim)) &&
-                  *values % codec_detail::kTileValues == 0;
+  g.whole_tiles = g.in_eights &&
+                  (together || (layout.kv_heads == 1 && layout.token_stride == layout.head_dim)) &&
+                  *values % codec_detail::kTileValues == 0 && g.page_stride % 16 == 0;
+  for (const void* pool : pools)
+    g.whole_tiles = g.whole_tiles && reinterpret_cast<std::uintptr_t>(pool) % 16 == 0;
   const std::uint32_t unit = g.in_eights ? 8 : 1;
   if (frame_values / unit >= (std::uint64_t{1} << 31)) {
     return fail(errc::unsupported, "more values in one frame of pages than its addresses count");

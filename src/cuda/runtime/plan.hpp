@@ -1,5 +1,5 @@
-// Launches planned on the host: geometry, header, workspace and CTAs. Pure functions over plain structs, testable
-// without a GPU.
+// Launches planned on the host: geometry, header, workspace and CTAs. Pure functions over plain structs,
+// testable without a GPU.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace tersor::cuda {
 
-// A workspace begins with what one call leaves zero for the next: totals of up to kMaxTensors frames, then the counts
-// of one histogram. What lies behind is cleared by the call that uses it.
+// A workspace begins with what one call leaves zero for the next: totals of up to kMaxTensors frames, then
+// the counts of one histogram. What lies behind is cleared by the call that uses it.
 inline constexpr std::uint64_t kCountsAt = 1024;
 inline constexpr std::uint64_t kCountsBytes = 256 * 8 + 16;
 inline constexpr std::uint64_t kScratchAt = 4096;
@@ -23,11 +23,13 @@ struct frame_plan {
   std::uint64_t header[kHeaderWords] = {};
   std::uint64_t worst_tail_words = 0;
 };
-/// Errors: `unsupported` (codec or dtype, more than 2^42 values), `size_overflow`, `invalid_argument` (shape).
+/// Errors: `unsupported` (codec or dtype, more than 2^42 values), `size_overflow`, `invalid_argument`
+/// (shape).
 [[nodiscard]] result<frame_plan> plan_frame(codec c, dtype type, std::span<const std::uint64_t> shape,
                                             std::uint64_t n_bytes);
 
-/// CTAs of each of a launch's groups for their numbers of chunks: as many as run at once, shared out in proportion.
+/// CTAs of each of a launch's groups for their numbers of chunks: as many as run at once, shared out in
+/// proportion.
 void share_ctas(tensor_launch& launch, std::uint64_t at_once);
 
 /// Bytes behind kScratchAt that canonical order needs for these frames, and where the parts lie.
@@ -38,8 +40,8 @@ struct order_scratch {
 [[nodiscard]] order_scratch place_order_scratch(std::span<const frame_plan> plans, std::byte* scratch,
                                                 tensor_launch* launch) noexcept;
 
-/// Fills what depends on the layout of pages alone. Errors: as plan_frame, and `invalid_argument` for layouts whose
-/// pages overlap or are empty.
+/// Fills what depends on the layout of pages alone. Errors: as plan_frame, and `invalid_argument` for layouts
+/// whose pages overlap or are empty.
 [[nodiscard]] result<page_geometry> plan_pages(const kv::page_layout& layout, std::uint64_t frame_values,
                                                std::span<void* const> pools);
 

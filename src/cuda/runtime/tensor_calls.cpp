@@ -1,4 +1,5 @@
-// encode_async, decode_async and their batches: argument checks, planning, launches of up to kMaxTensors frames.
+// encode_async, decode_async and their batches: argument checks, planning, launches of up to kMaxTensors
+// frames.
 #include <algorithm>
 #include <vector>
 
@@ -19,7 +20,8 @@ T* result_memory(frame_result* results) {
 }
 
 status check_encode_task(const encode_task& task, const frame_plan& plan) {
-  if (task.src_dev == nullptr && plan.shape.n_values != 0) return fail(errc::invalid_argument, "the tensor's address is null");
+  if (task.src_dev == nullptr && plan.shape.n_values != 0)
+    return fail(errc::invalid_argument, "the tensor's address is null");
   TERSOR_CHECK(check_frame_address(task.frame_dev));
   if (task.result_dev == nullptr) return fail(errc::invalid_argument, "the result's address is null");
   if (reinterpret_cast<std::uintptr_t>(task.codebook_dev) % 16 != 0) {
@@ -27,7 +29,8 @@ status check_encode_task(const encode_task& task, const frame_plan& plan) {
   }
   if (task.capacity < plan.shape.tails) {
     return fail(errc::destination_too_small, "the frame needs " + std::to_string(plan.shape.tails) +
-                                                 " bytes before its tails, its capacity is " + std::to_string(task.capacity));
+                                                 " bytes before its tails, its capacity is " +
+                                                 std::to_string(task.capacity));
   }
   return {};
 }
@@ -79,7 +82,8 @@ status order_tails(const call& k, tensor_launch& launch) {
     const std::uint32_t blocks = (launch.groups[g].shape.n_chunks + kOrderChunks - 1) / kOrderChunks;
     launch.first_cta[g + 1] = launch.first_cta[g] + std::max(blocks, 1u);
   }
-  return check_launch(k.backend, k.backend.order(launch, launch.first_cta[launch.n_groups], k.s), "ordering tails");
+  return check_launch(k.backend, k.backend.order(launch, launch.first_cta[launch.n_groups], k.s),
+                      "ordering tails");
 }
 
 /// Up to kMaxTensors tasks of one dtype.
@@ -98,10 +102,13 @@ status encode_some(const call& k, std::span<const encode_task> tasks, std::span<
   }
   if (order == tail_order::canonical) {
     const order_scratch scratch = place_order_scratch(plans, k.ws + kScratchAt, &launch);
-    TERSOR_CHECK(check_launch(k.backend, k.backend.clear(k.ws + kScratchAt, scratch.cleared_bytes, k.s), "clearing the workspace"));
+    TERSOR_CHECK(check_launch(k.backend, k.backend.clear(k.ws + kScratchAt, scratch.cleared_bytes, k.s),
+                              "clearing the workspace"));
   }
-  share_ctas(launch, k.multiprocessors * kEncodeCtas);
-  TERSOR_CHECK(check_launch(k.backend, k.backend.encode(k.c, tasks[0].type, launch, launch.first_cta[launch.n_groups], k.s), "encoding"));
+  share_ctas(launch, k.multiprocessors * (k.c == codec::rank ? kRankEncodeCtas : kTop16EncodeCtas));
+  TERSOR_CHECK(check_launch(
+      k.backend, k.backend.encode(k.c, tasks[0].type, launch, launch.first_cta[launch.n_groups], k.s),
+      "encoding"));
   return order == tail_order::canonical ? order_tails(k, launch) : status{};
 }
 
@@ -121,7 +128,9 @@ status decode_some(const call& k, std::span<const decode_task> tasks, std::span<
     }
   }
   share_ctas(launch, k.multiprocessors * kDecodeCtas);
-  return check_launch(k.backend, k.backend.decode(k.c, tasks[0].type, launch, launch.first_cta[launch.n_groups], k.s), "decoding");
+  return check_launch(k.backend,
+                      k.backend.decode(k.c, tasks[0].type, launch, launch.first_cta[launch.n_groups], k.s),
+                      "decoding");
 }
 
 /// Number of tasks from `first` on that go into one launch: same dtype, at most kMaxTensors.
@@ -133,7 +142,8 @@ std::size_t run_length(std::span<const Task> tasks, std::size_t first) {
 }
 
 /// Canonical order: the largest scratch of any launch.
-std::uint64_t workspace_of(std::span<const frame_plan> plans, std::span<const encode_task> tasks, tail_order order) {
+std::uint64_t workspace_of(std::span<const frame_plan> plans, std::span<const encode_task> tasks,
+                           tail_order order) {
   if (order == tail_order::free) return kScratchAt;
   std::uint64_t most = 0;
   for (std::size_t i = 0; i < tasks.size();) {
@@ -189,7 +199,8 @@ status decode_batch_async(codec c, std::span<const decode_task> tasks, const wor
   plans.reserve(tasks.size());
   for (const decode_task& task : tasks) {
     TERSOR_TRY(const frame_plan plan, plan_frame(c, task.type, {&task.n_values, 1}, task.frame_bytes));
-    if (task.dst_dev == nullptr && task.n_values != 0) return fail(errc::invalid_argument, "the destination's address is null");
+    if (task.dst_dev == nullptr && task.n_values != 0)
+      return fail(errc::invalid_argument, "the destination's address is null");
     if (task.result_dev == nullptr) return fail(errc::invalid_argument, "the result's address is null");
     TERSOR_CHECK(check_frame_address(task.frame_dev));
     plans.push_back(plan);
@@ -217,7 +228,8 @@ status make_codebook_async(codec c, dtype type, const void* src_dev, std::uint64
                            std::uint8_t* codebook_dev, const workspace& ws, stream s) {
   TERSOR_TRY(const gpu_backend* backend, need_backend());
   TERSOR_TRY(const frame_plan plan, plan_frame(c, type, {&n_values, 1}, 0));
-  if ((src_dev == nullptr && n_values != 0) || codebook_dev == nullptr || reinterpret_cast<std::uintptr_t>(codebook_dev) % 16 != 0) {
+  if ((src_dev == nullptr && n_values != 0) || codebook_dev == nullptr ||
+      reinterpret_cast<std::uintptr_t>(codebook_dev) % 16 != 0) {
     return fail(errc::invalid_argument, "the tensor's or the codebook's address is null or not aligned");
   }
   TERSOR_CHECK(check_workspace(ws, kScratchAt));
@@ -228,7 +240,8 @@ status make_codebook_async(codec c, dtype type, const void* src_dev, std::uint64
   launch.groups[0].tensor = static_cast<std::uint8_t*>(const_cast<void*>(src_dev));
   share_ctas(launch, std::uint64_t{processors} * kCountCtas);
   const one_tensor_launch one = only_group(launch);
-  const codebook_request to{static_cast<std::byte*>(ws.data_dev) + kCountsAt, codebook_dev, c == codec::rank ? 16u : 15u};
+  const codebook_request to{static_cast<std::byte*>(ws.data_dev) + kCountsAt, codebook_dev,
+                            c == codec::rank ? 16u : 15u};
   return check_launch(*backend, backend->count(type, one, to, one.first_cta[1], s), "counting symbols");
 }
 

@@ -140,7 +140,8 @@ verdict cpu_verdict(tersor::codec c, tersor::dtype type, std::uint64_t n_values,
   if (frame.size() < kHeader) return {.code = tersor::errc::truncated};
   std::array<std::uint64_t, 16> words;
   for (std::size_t i = 0; i < words.size(); ++i) words[i] = get(frame, 8 * i);
-  const auto header = tersor::codec_detail::judge_header(words.data(), digest_of(frame), frame.size());
+  const auto header = tersor::codec_detail::judge_header(words.data(), digest_of(frame), frame.size(),
+                                                         tersor::codec_detail::has_valid_book(words.data()));
   const auto code = static_cast<tersor::errc>(header.code);
   if (header.code != 0) {
     const auto info = tersor::inspect(frame);

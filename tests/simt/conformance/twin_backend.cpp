@@ -17,13 +17,13 @@ gpu_error order_tails(const Launch& launch, std::uint32_t ctas, stream) {
 template <class Launch>
 gpu_error count_symbols(dtype type, const Launch& launch, const codebook_request& to, std::uint32_t ctas,
                         stream) {
-  using tersor::cuda::histogram_shared;
   const tersor::cuda::codebook_target target{static_cast<tersor::cuda::symbol_counts*>(to.counts), to.books,
                                              to.n_entries};
   return by_dtype(type, [&](auto lane) {
-    return run_ctas<histogram_shared>(ctas, [&](histogram_shared& shared) {
-      tersor::cuda::histogram_cta_of<decltype(lane)>(launch, target, shared);
-    });
+    using one_lane = decltype(lane);
+    using shared = tersor::cuda::histogram_shared<one_lane::kValueBytes>;
+    return run_ctas<shared>(
+        ctas, [&](shared& sh) { tersor::cuda::histogram_cta_of<one_lane>(launch, target, sh); });
   });
 }
 

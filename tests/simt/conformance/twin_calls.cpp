@@ -46,7 +46,7 @@ decoded decode(device& d, tersor::codec c, tersor::dtype type, std::uint64_t n_v
   task.result_dev = d.reserve_array<frame_result>(1, "result");
   task.chunk_codes_dev = reinterpret_cast<std::uint8_t*>(d.reserve(n_chunks, "chunk codes"));
   const auto ws = d.reserve_workspace(tersor::cuda::decode_workspace_size({&task, 1}));
-  decoded out{tersor::cuda::decode_async(c, task, ws, nullptr), {}, {}, {}};
+  decoded out{tersor::cuda::decode_async(c, task, ws, nullptr), {}, {}, {}, task.chunk_codes_dev};
   if (!out.call) return out;
   out.result = d.download_value(task.result_dev);
   d.expect_ready(ws);

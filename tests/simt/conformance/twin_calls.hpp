@@ -24,8 +24,9 @@ encoded encode(device& d, tersor::codec c, tersor::dtype type, std::span<const s
 struct decoded {
   tersor::status call;
   tersor::cuda::frame_result result;
-  bytes data;  ///< empty unless the result is good
-  bytes chunk_codes;
+  bytes data;         ///< empty unless the result is good
+  bytes chunk_codes;  ///< empty unless the result is good
+  const std::uint8_t* chunk_codes_dev = nullptr;
 };
 decoded decode(device& d, tersor::codec c, tersor::dtype type, std::uint64_t n_values, byte_view frame,
                std::size_t dst_offset = 0);

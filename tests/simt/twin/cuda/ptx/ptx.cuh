@@ -161,6 +161,13 @@ inline u32 blend(u32 a, u32 b, u32 mask) {
   return (a & mask) | (b & ~mask);
 }
 
+inline u32 spread_low_bits(u32 nibbles) {
+  return prmt(0xff00, 0, nibbles & 0x7777);
+}
+inline u32 opaque(u32 value) {
+  return value;
+}
+
 // ---- global memory ----
 
 namespace twin {
@@ -237,6 +244,25 @@ inline void fence(site where = site::current()) {
   simt::crossing("fence", where);
 }
 
+// ---- global to shared memory ----
+
+inline void copy_16(void* shared, const void* global, site where = site::current()) {
+  simt::start_copy("copy_16", shared, global, 16, where);
+}
+inline void copy_8(void* shared, const void* global, site where = site::current()) {
+  simt::start_copy("copy_8", shared, global, 8, where);
+}
+inline void copy_4(void* shared, const void* global, site where = site::current()) {
+  simt::start_copy("copy_4", shared, global, 4, where);
+}
+inline void end_copies() {
+  simt::end_copies();
+}
+template <u32 kPending>
+void wait_copies() {
+  simt::wait_copies(kPending);
+}
+
 // ---- shared memory ----
 
 namespace twin {
@@ -265,7 +291,8 @@ inline void shared_or_nonzero(u32* p, u32 value, site where = site::current()) {
 inline void shared_add(u32* p, u32 value, site where = site::current()) {
   twin::shared_atomic("shared_add", p, where, [&](u32 old) { return old + value; });
 }
-// An arrival counter: bit 63 the parity of the running phase | 62..32 arrivals of a phase | 31..0 still missing.
+// An arrival counter: bit 63 the parity of the running phase | 62..32 arrivals of a phase | 31..0 still
+// missing.
 inline void arrival_init(u64* counter, u32 arrivals, site where = site::current()) {
   simt::check_shared("arrival_init", counter, sizeof(u64), where);
   *counter = static_cast<u64>(arrivals) << 32 | arrivals;

@@ -65,10 +65,11 @@ class chunk_decoder {
     const u32 thread = ptx::thread_index();
     next_meta_ = meta_of(work.first());
     const u32 header = one_frame() ? (Work::kOneFrame ? header_of(0) : next_meta_) : 0;
+    if (thread < kSlots) ptx::arrival_init(&sh.slots[thread].arrived, kWarps);
+    ptx::barrier();
     sh.tables.fill(thread);
     sh.keys.fill(thread);
     if (thread < kWarps) sh.before[thread] = lengths_before(thread);
-    if (thread < kSlots) ptx::arrival_init(&sh.slots[thread].arrived, kWarps);
     if (one_frame()) {
       entries_ = entries_in(header);
       tail_words_ = tail_words_in(header);

@@ -76,13 +76,14 @@ class chunk_encoder {
     next_good_ = fetch(work.first(), 0);
     const uint4 book = codebook_of(work);
     const u32 thread = ptx::thread_index();
+    if (thread < kTurns) {
+      ptx::arrival_init(&sh.slots[thread].arrived, kCtaThreads);
+      ptx::arrival_init(&sh.slots[thread].finished, 32);
+    }
+    ptx::barrier();
     pad_ = bare_value<Lane>(book.x & ((1u << Lane::kSymbolBits) - 1));
     sh.table[thread] = Codec::entry_of_place(place_in(book, thread, Codec::kEntries));
     sh.keys.fill(thread);
-    if (thread < kTurns) {
-      ptx::arrival_init(&sh.slots[thread].arrived, kWarps);
-      ptx::arrival_init(&sh.slots[thread].finished, 1);
-    }
     ptx::barrier();
   }
 
@@ -140,12 +141,11 @@ class chunk_encoder {
       info = build_tile(at.frame, tile, source, x, sh_.stage[turn % kTurns][warp_]);
     }
     const bool bad_page = Work::kPages && !ptx::all(good);
-    ptx::sync_warp();
     if (lane_ == 0) {
       slot.info[warp_] = info | (bad_page ? 1u << 10 : 0u);
       slot.sums[warp_] = sums;
-      ptx::arrive(&slot.arrived);
     }
+    ptx::arrive(&slot.arrived);
     ptx::sync_warp();
   }
 
@@ -210,8 +210,7 @@ class chunk_encoder {
         to += words;
       }
     }
-    ptx::sync_warp();
-    if (lane_ == 0) ptx::arrive(&slot.finished);
+    ptx::arrive(&slot.finished);
     if (!Work::kOneFrame && work_.n_frames() != 1 && waiting == nullptr &&
         finished_last(work_.totals(at.frame), 1, s.n_chunks, lane_)) {
       end_encode(work_, at.frame, Codec::kEntries, Lane::kSymbolBits, lane_);

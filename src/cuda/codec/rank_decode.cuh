@@ -206,7 +206,7 @@ struct rank_decoder {
     const u32 at4 = 2 * (all1 + all2) + 3 * (scan3 - n3), end4 = 2 * (all1 + all2) + 3 * all3;
 
     const u32 codes = bits_at(tail, at4);
-    const u32 most = ptx::any(n3 > 4) ? (ptx::any(n3 > 8) ? 32 : 8) : 4;
+    const u32 most = ptx::any(n3 > 4) ? (ptx::any(n3 > 8) ? 32u : 8u) : 4u;
     deep_values deep{
         {ptx::prmt(e.fourth_low, e.fourth_high, nibbles_of_threes(codes)), 0}, tail, at4, nullptr};
     u32 bytes = (end4 + 7) >> 3, escapes = 0;
@@ -241,7 +241,8 @@ struct rank_decoder {
   /// What is left of the last level's byte, and of the last word, is zero.
   static TERSOR_DEVICE bool zero_padded(const u32* tail, u32 words, u32 bytes, u32 end4) {
     if (bytes == 0) return true;
-    const u32 bit_pad = (end4 & 7) != 0 ? reinterpret_cast<const u8*>(tail)[end4 >> 3] >> (end4 & 7) : 0;
+    const u32 last = reinterpret_cast<const u8*>(tail)[end4 >> 3];
+    const u32 bit_pad = (end4 & 7) != 0 ? last >> (end4 & 7) : 0;
     const u32 byte_pad = (bytes & 3) != 0 ? tail[words - 1] >> (8 * (bytes & 3)) : 0;
     return (bit_pad | byte_pad) == 0;
   }

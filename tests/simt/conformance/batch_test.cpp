@@ -84,7 +84,7 @@ TEST(batches, ragged_tensors_in_several_launches) {
   for (const codec c : kCodecs) {
     for (const std::size_t n : {std::size_t{2}, std::size_t{14}, std::size_t{15}, std::size_t{31}}) {
       for (const tail_order order : {tail_order::canonical, tail_order::free}) {
-        ++seed;
+        if (left_out(++seed, 3)) continue;
         SCOPED_TRACE(std::string(tersor::to_string(c)) + " " + std::to_string(n));
         device d(seed, static_cast<std::uint32_t>(1 + seed % 3));
         std::vector<one_tensor> all = ragged(n, seed % 4 != 0);
@@ -172,7 +172,7 @@ TEST(codebooks, are_those_of_the_cpu) {
     for (const dtype type : kTypes) {
       for (const std::uint64_t n : {0u, 1u, 7u, 1023u, 1024u, 8193u, 30000u}) {
         for (const kind k : kKinds) {
-          if (++seed % 3 == 0) continue;
+          if (++seed % 3 == 0 || left_out(seed, 4)) continue;
           SCOPED_TRACE(label(c, type, n, k));
           device d(seed, static_cast<std::uint32_t>(1 + seed % 3));
           const bytes data = make_data(type, n, k, seed);

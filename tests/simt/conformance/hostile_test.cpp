@@ -15,11 +15,7 @@ using tersor::codec;
 using tersor::dtype;
 using tersor::errc;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int kDamages = 12;
-#else
-constexpr int kDamages = 300;
-#endif
+constexpr int kDamages = kSlow ? 12 : 300;
 
 using tally = std::map<errc, int>;
 
@@ -63,7 +59,7 @@ TEST_P(hostile, damages) {
       if (HasFailure()) return;
     }
   }
-  if (kDamages >= 100) {
+  if (!kSlow) {
     for (const errc code : {errc::malformed, errc::digest_mismatch, errc::truncated}) {
       EXPECT_GT(seen[code], 5) << tersor::to_string(code);
     }
@@ -82,7 +78,10 @@ TEST_P(hostile, other_expectations) {
     for (const dtype t : kTypes) {
       for (const std::uint64_t n : {0u, 1u, 8192u, 8999u, 9000u, 9001u, 40000u}) {
         SCOPED_TRACE(label(other, t, n, kind::mixed));
-        compare(other, t, n, frame, ++seed, seen);
+        ++seed;
+        const bool same = other == c && t == type && n == shape[0];
+        if (!same && left_out(seed, 5)) continue;
+        compare(other, t, n, frame, seed, seen);
         if (HasFailure()) return;
       }
     }
@@ -98,14 +97,15 @@ TEST_P(hostile, other_lengths) {
   const bytes data = make_data(type, shape[0], kind::heavy_tails);
   const bytes frame = cpu_frame(c, type, shape, data, book_of(type, data));
   for (std::size_t n = 0; n < frame.size() + 300; n += n < 200 || n + 140 > frame.size() ? 7u : 61u) {
+    if (n != frame.size() && left_out(n, 5)) continue;
     SCOPED_TRACE(n);
     bytes cut = frame;
     cut.resize(n, std::byte{0x77});
     compare(c, type, shape[0], cut, n, seen);
     if (HasFailure()) return;
   }
-  EXPECT_GT(seen[errc::ok], 10);
-  EXPECT_GT(seen[errc::truncated], 10);
+  EXPECT_GT(seen[errc::ok], 2);
+  EXPECT_GT(seen[errc::truncated], 2);
 }
 
 std::vector<hostile_case> all_cases() {

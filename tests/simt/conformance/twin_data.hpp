@@ -12,6 +12,16 @@ inline constexpr std::array kTypes = {tersor::dtype::bf16, tersor::dtype::f16, t
                                       tersor::dtype::f8_e5m2};
 inline constexpr std::array kCodecs = {tersor::codec::rank, tersor::codec::top16};
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kSlow = true;
+#else
+inline constexpr bool kSlow = false;
+#endif
+/// Whether a slow build leaves out case `number`, of which it takes every `n`-th.
+[[nodiscard]] constexpr bool left_out(std::uint64_t number, std::uint64_t n) {
+  return kSlow && number % n != 0;
+}
+
 enum class kind {
   normal,
   row_scaled,         ///< normal, rows of 128 at scales that differ

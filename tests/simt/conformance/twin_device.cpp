@@ -62,9 +62,9 @@ tersor::cuda::workspace device::reserve_workspace(std::uint64_t n_bytes) {
 }
 
 void device::read(const void* at, std::size_t n_bytes, void* out) {
+  if (n_bytes == 0) return;
   std::memset(out, kGarbage, n_bytes);
-  const simt::memory_error error =
-      n_bytes == 0 ? simt::memory_error::none : memory_.read(at, n_bytes, 1, out);
+  const simt::memory_error error = memory_.read(at, n_bytes, 1, out);
   if (error != simt::memory_error::none) {
     ADD_FAILURE() << (error == simt::memory_error::not_written ? "unwritten" : "not device memory") << ": "
                   << memory_.describe(at);

@@ -42,6 +42,7 @@ struct tile_stage {
   u32 tail[Codec::kStageWords];
   u32 meta[16];  ///< of launches with several frames: tile_place.cuh
   u32 info;      ///< tile_place::info
+  u32 page_id;   ///< where the values go, if they go to a page
 };
 
 template <class Codec, u32 kValueBytes>
@@ -165,6 +166,7 @@ class chunk_decoder {
         copy_tile<128 * Codec::kCodeWidth>(stage.code, planes.code, tile, lane_);
         const u32* tails = reinterpret_cast<const u32*>(frame + work_.shape().tails);
         if (lane_ < place.words()) ptx::copy_4(stage.tail + lane_, tails + place.first + lane_);
+        work_.template tiles<Lane>(at.frame).copy_id(&stage.page_id, tile, lane_);
       }
     }
     ptx::end_copies();
@@ -205,7 +207,8 @@ class chunk_decoder {
       if (n != kTile) good = trim(n, code, place.raw(), x) && good;
       sums = digest_of<Lane::kValueBytes>(sh_.keys, x, lane_);
       if (!good) verdict = chunk_verdict::malformed;
-      if (!work_.template tiles<Lane>(at.frame).store(tile, lane_, x)) verdict = chunk_verdict::bad_page;
+      if (!work_.template tiles<Lane>(at.frame).store(tile, lane_, x, stage.page_id))
+        verdict = chunk_verdict::bad_page;
       if (Work::kPages && !ptx::all(verdict != chunk_verdict::bad_page)) verdict = chunk_verdict::bad_page;
     }
     if (lane_ == 0) {

@@ -73,6 +73,7 @@ class chunk_encoder {
 
   TERSOR_DEVICE chunk_encoder(const Work& work, shared& sh)
       : work_(work), sh_(sh), lane_(ptx::thread_index() & 31), warp_(ptx::thread_index() >> 5) {
+    next_id_ = id_of(work.first());
     next_good_ = fetch(work.first(), 0);
     const uint4 book = codebook_of(work);
     const u32 thread = ptx::thread_index();
@@ -111,6 +112,14 @@ class chunk_encoder {
   }
 
  private:
+  /// The id of the page of the warp's tile of chunk v.
+  TERSOR_DEVICE u32 id_of(u32 v) const {
+    if (!Work::kPages || v >= work_.n_chunks()) return 0;
+    const chunk_place at = work_.locate(v);
+    const u32 tile = kWarps * at.chunk + warp_;
+    return tile < work_.shape().n_tiles ? work_.template tiles<Lane>(at.frame).id_of(tile) : 0;
+  }
+
   /// Starts the copy of the warp's tile of chunk v.
   TERSOR_DEVICE bool fetch(u32 v, u32 turn) {
     bool good = true;
@@ -118,9 +127,11 @@ class chunk_encoder {
       const chunk_place at = work_.locate(v);
       const u32 tile = kWarps * at.chunk + warp_;
       if (tile < work_.shape().n_tiles)
-        good = work_.template tiles<Lane>(at.frame).fetch(sh_.values[warp_][turn % kStages], tile, lane_);
+        good = work_.template tiles<Lane>(at.frame).fetch(sh_.values[warp_][turn % kStages], tile, lane_,
+                                                          next_id_);
     }
     ptx::end_copies();
+    next_id_ = id_of(v + work_.step());
     return good;
   }
 
@@ -242,6 +253,7 @@ class chunk_encoder {
   const Work& work_;
   shared& sh_;
   u32 lane_, warp_, pad_;
+  u32 next_id_;
   bool next_good_;
 };
 

@@ -78,8 +78,9 @@ class histogram_cta {
     if (v < work_.n_chunks()) {
       const chunk_place at = work_.locate(v);
       const u32 tile = kWarps * at.chunk + warp;
+      const auto tiles = work_.template tiles<Lane>(at.frame);
       if (tile < work_.shape().n_tiles)
-        work_.template tiles<Lane>(at.frame).fetch(sh_.values[warp][turn % kStages], tile, lane);
+        tiles.fetch(sh_.values[warp][turn % kStages], tile, lane, tiles.id_of(tile));
     }
     ptx::end_copies();
   }

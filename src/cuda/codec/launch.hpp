@@ -117,6 +117,7 @@ struct page_geometry {
   std::uint32_t n_blocks = 0;
   divider by_page, by_dim, by_heads;  ///< of groups of eight values where `in_eights`, else of values
   bool in_eights = false;             ///< eight consecutive values lie together and aligned
+  bool tile_in_page = false;          ///< no tile spans two pages
   bool whole_tiles = false;           ///< a tile lies in one page, together and aligned
 };
 

@@ -56,9 +56,14 @@ class tensor_tiles {
   TERSOR_DEVICE tensor_tiles(u8* base, const frame_shape& shape)
       : base_(base), shape_(shape), aligned_(reinterpret_cast<std::uintptr_t>(base) % 16 == 0) {}
 
+  /// What fetch and store want to know of a tile, and what is best asked for before it is needed: for pages
+  /// the page's id.
+  TERSOR_DEVICE u32 id_of(u32) const { return 0; }
+  TERSOR_DEVICE void copy_id(u32*, u32, u32) const {}
+
   /// Starts the copy of a tile to `stage` (ptx::end_copies is the caller's); values past the end are zero.
   /// False if the values do not exist (a page outside the pool).
-  TERSOR_DEVICE bool fetch(u8* stage, u32 tile, u32 lane) const {
+  TERSOR_DEVICE bool fetch(u8* stage, u32 tile, u32 lane, u32) const {
     const u32 n = tile_values(shape_, tile);
     if (aligned_ && n == kTile) {
       copy_tile<kTile * Lane::kValueBytes>(stage, base_, tile, lane);
@@ -71,7 +76,7 @@ class tensor_tiles {
     }
     return true;
   }
-  TERSOR_DEVICE bool store(u32 tile, u32 lane, const row (&x)[4]) const {
+  TERSOR_DEVICE bool store(u32 tile, u32 lane, const row (&x)[4], u32) const {
     const u32 n = tile_values(shape_, tile);
     if (aligned_ && n == kTile) {
       row* to = reinterpret_cast<row*>(base_ + static_cast<u64>(tile) * kTile * Lane::kValueBytes) + lane;
@@ -103,9 +108,15 @@ class page_tiles {
                            const frame_shape& shape)
       : pool_(pool), ids_(ids), g_(g), shape_(shape) {}
 
-  TERSOR_DEVICE bool fetch(u8* stage, u32 tile, u32 lane) const {
+  TERSOR_DEVICE u32 id_of(u32 tile) const {
+    return g_.tile_in_page ? static_cast<u32>(ptx::load(ids_ + page_of_tile(tile))) : 0;
+  }
+  TERSOR_DEVICE void copy_id(u32* to, u32 tile, u32 lane) const {
+    if (g_.tile_in_page && lane == 0) ptx::copy_4(to, ids_ + page_of_tile(tile));
+  }
+  TERSOR_DEVICE bool fetch(u8* stage, u32 tile, u32 lane, u32 id) const {
     if (g_.whole_tiles) {
-      const u8* from = tile_start(tile);
+      const u8* from = tile_start(tile, id);
       if (from != nullptr) {
         copy_tile<kTile * Lane::kValueBytes>(stage, from, 0, lane);
         return true;
@@ -116,19 +127,20 @@ class page_tiles {
     if (g_.in_eights) {
 #pragma unroll
       for (u32 s = 0; s < 4; ++s)
-        good = fetch_eight(reinterpret_cast<row*>(stage) + 32 * s + lane, tile, s, lane, n) && good;
+        good = fetch_eight(reinterpret_cast<row*>(stage) + 32 * s + lane, tile, s, lane, n, id) && good;
     } else {
+      const page_tiles copy = *this;  // so that this one stays in registers
 #pragma unroll 1
       for (u32 s = 0; s < 4; ++s) {
-        reinterpret_cast<row*>(stage)[32 * s + lane] =
-            load_apart(static_cast<u64>(tile) * kTile + 256 * s + 8 * lane, row_values(n, s, lane), good);
+        reinterpret_cast<row*>(stage)[32 * s + lane] = copy.load_apart(
+            static_cast<u64>(tile) * kTile + 256 * s + 8 * lane, row_values(n, s, lane), good);
       }
     }
     return good;
   }
-  TERSOR_DEVICE bool store(u32 tile, u32 lane, const row (&x)[4]) const {
+  TERSOR_DEVICE bool store(u32 tile, u32 lane, const row (&x)[4], u32 id) const {
     if (g_.whole_tiles) {
-      u8* to = tile_start(tile);
+      u8* to = tile_start(tile, id);
       if (to == nullptr) return false;
 #pragma unroll
       for (u32 s = 0; s < 4; ++s) ptx::store(reinterpret_cast<row*>(to) + 32 * s + lane, x[s]);
@@ -136,7 +148,7 @@ class page_tiles {
     }
     bool good = true;
 #pragma unroll
-    for (u32 s = 0; s < 4; ++s) good = store_any(tile, s, lane, x[s]) && good;
+    for (u32 s = 0; s < 4; ++s) good = store_any(tile, s, lane, x[s], id) && good;
     return good;
   }
   /// Value v of a tile; zero if its page is outside the pool.
@@ -153,36 +165,41 @@ class page_tiles {
   }
 
  private:
+  TERSOR_DEVICE u32 page_of_tile(u32 tile) const {
+    return divide(g_.in_eights ? tile * (kTile / 8) : tile * kTile, g_.by_page);
+  }
   /// Null if the id is outside the pool.
-  TERSOR_DEVICE u8* page_at(u32 page) const {
-    const u32 id = static_cast<u32>(ptx::load(ids_ + page));
+  TERSOR_DEVICE u8* page_start(u32 id) const {
     return id < g_.n_blocks ? pool_ + id * g_.page_stride : nullptr;
   }
   /// Where a whole tile begins; the tile's offset in its page is a multiple of 1,024 values.
-  TERSOR_DEVICE u8* tile_start(u32 tile) const {
+  TERSOR_DEVICE u8* tile_start(u32 tile, u32 id) const {
     const u32 eight = tile * (kTile / 8), page = divide(eight, g_.by_page);
-    u8* start = page_at(page);
+    u8* start = page_start(id);
     return start == nullptr
                ? start
                : start + static_cast<u64>(eight - page * g_.by_page.divisor) * (8 * Lane::kValueBytes);
   }
-  /// Where unit n begins; a unit is eight values or one (page_geometry::in_eights).
-  TERSOR_DEVICE u8* unit_at(u32 n, u32 unit_values) const {
+  /// Where unit n begins; a unit is eight values or one (page_geometry::in_eights). `id`: its tile's, if that
+  /// is known.
+  TERSOR_DEVICE u8* unit_at(u32 n, u32 unit_values, bool known, u32 id) const {
     const u32 page = divide(n, g_.by_page), in_page = n - page * g_.by_page.divisor;
-    u8* start = page_at(page);
+    u8* start = page_start(known ? id : static_cast<u32>(ptx::load(ids_ + page)));
     if (start == nullptr) return start;
     const u32 line = divide(in_page, g_.by_dim), i = in_page - line * g_.by_dim.divisor;
     const u32 token = divide(line, g_.by_heads), head = line - token * g_.by_heads.divisor;
     return start + token * g_.token_stride + head * g_.head_stride + i * (g_.value_stride * unit_values);
   }
   TERSOR_DEVICE_RARE u8* value_at(u64 v) const {
-    if (!g_.in_eights) return unit_at(static_cast<u32>(v), 1);
-    u8* start = unit_at(static_cast<u32>(v / 8), 8);
+    if (!g_.in_eights) return unit_at(static_cast<u32>(v), 1, false, 0);
+    u8* start = unit_at(static_cast<u32>(v / 8), 8, false, 0);
     return start == nullptr ? start : start + v % 8 * Lane::kValueBytes;
   }
   /// A lane's eight values of row s of a tile of n values.
-  TERSOR_DEVICE bool fetch_eight(row* to, u32 tile, u32 s, u32 lane, u32 n) const {
-    const u8* from = row_values(n, s, lane) == 0 ? nullptr : unit_at(tile * (kTile / 8) + 32 * s + lane, 8);
+  TERSOR_DEVICE bool fetch_eight(row* to, u32 tile, u32 s, u32 lane, u32 n, u32 id) const {
+    const u8* from = row_values(n, s, lane) == 0
+                         ? nullptr
+                         : unit_at(tile * (kTile / 8) + 32 * s + lane, 8, g_.tile_in_page, id);
     if (from == nullptr) {
       *to = row{};
       return row_values(n, s, lane) == 0;
@@ -194,11 +211,14 @@ class page_tiles {
     }
     return true;
   }
-  TERSOR_DEVICE bool store_any(u32 tile, u32 s, u32 lane, const row& x) const {
+  TERSOR_DEVICE bool store_any(u32 tile, u32 s, u32 lane, const row& x, u32 id) const {
     const u32 n = row_values(tile_values(shape_, tile), s, lane);
-    if (!g_.in_eights) return store_apart(static_cast<u64>(tile) * kTile + 256 * s + 8 * lane, x, n);
+    if (!g_.in_eights) {
+      const page_tiles copy = *this;
+      return copy.store_apart(static_cast<u64>(tile) * kTile + 256 * s + 8 * lane, x, n);
+    }
     if (n == 0) return true;
-    u8* to = unit_at(tile * (kTile / 8) + 32 * s + lane, 8);
+    u8* to = unit_at(tile * (kTile / 8) + 32 * s + lane, 8, g_.tile_in_page, id);
     if (to != nullptr) ptx::store(reinterpret_cast<row*>(to), x);
     return to != nullptr;
   }

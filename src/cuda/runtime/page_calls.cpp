@@ -76,8 +76,7 @@ page_launch launch_of(const page_plan& plan, const page_pools& pools, const page
   launch.n_frames = plan.n_frames;
   launch.n_pages = plan.n_frames == 1 ? pages.n_pages : 1;
   const std::uint64_t chunks = std::uint64_t{plan.n_frames} * plan.frame.shape.n_chunks;
-  launch.ctas_per_group = static_cast<std::uint32_t>(
-      std::clamp<std::uint64_t>(core::ceil_div(ctas_at_once, launch.n_groups), 1, chunks));
+  launch.ctas_per_group = ctas_of_group(ctas_at_once, launch.n_groups, chunks);
   return launch;
 }
 

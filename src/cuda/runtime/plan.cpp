@@ -16,6 +16,8 @@ constexpr std::uint64_t kMaxValues = std::uint64_t{1} << 42;
 /// Large launches have this many times the CTAs that run at once, so that those that end early make room for
 /// others.
 constexpr std::uint64_t kWaves = 4;
+/// Chunks for each CTA that runs at once from which on a launch is large.
+constexpr std::uint64_t kManyTurns = 16;
 
 result<std::uint64_t> product_of(std::span<const std::uint64_t> shape) {
   std::uint64_t product = 1;
@@ -80,15 +82,22 @@ result<frame_plan> plan_frame(codec c, dtype type, std::span<const std::uint64_t
 void share_ctas(tensor_launch& launch, std::uint64_t at_once) {
   std::uint64_t chunks = 0;
   for (std::uint32_t g = 0; g < launch.n_groups; ++g) chunks += launch.groups[g].shape.n_chunks;
-  const std::uint64_t wanted = chunks < kWaves * at_once ? at_once : kWaves * at_once;
+  // Never a few CTAs more than run at once: those few would take as long again.
+  const bool many = chunks >= kManyTurns * at_once;
   launch.first_cta[0] = 0;
   for (std::uint32_t g = 0; g < launch.n_groups; ++g) {
     const std::uint64_t mine = launch.groups[g].shape.n_chunks;
-    // Several groups round up, so that none waits for another's last CTA much longer than it works.
-    const std::uint64_t share = chunks == 0 ? 1 : core::ceil_div(wanted * mine, chunks);
+    const std::uint64_t share = many ? core::ceil_div(kWaves * at_once * mine, chunks)
+                                     : at_once * mine / std::max<std::uint64_t>(chunks, 1);
     launch.first_cta[g + 1] = launch.first_cta[g] + static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
                                                         share, 1, std::max<std::uint64_t>(mine, 1)));
   }
+}
+
+std::uint32_t ctas_of_group(std::uint64_t at_once, std::uint32_t n_groups, std::uint64_t chunks) noexcept {
+  const bool many = n_groups * chunks >= kManyTurns * at_once;
+  const std::uint64_t share = many ? core::ceil_div(kWaves * at_once, n_groups) : at_once / n_groups;
+  return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(share, 1, chunks));
 }
 
 order_scratch place_order_scratch(std::span<const frame_plan> plans, std::byte* scratch,
@@ -137,11 +146,12 @@ result<page_geometry> plan_pages(const kv::page_layout& layout, std::uint64_t fr
                 g.token_stride % eight == 0 && g.head_stride % eight == 0;
   for (const void* pool : pools)
     g.in_eights = g.in_eights && reinterpret_cast<std::uintptr_t>(pool) % eight == 0;
+  g.tile_in_page = *values % codec_detail::kTileValues == 0;
   const bool together = layout.head_stride == layout.head_dim &&
                         layout.token_stride == std::uint64_t{layout.kv_heads} * layout.head_dim;
   g.whole_tiles = g.in_eights &&
                   (together || (layout.kv_heads == 1 && layout.token_stride == layout.head_dim)) &&
-                  *values % codec_detail::kTileValues == 0 && g.page_stride % 16 == 0;
+                  g.tile_in_page && g.page_stride % 16 == 0;
   for (const void* pool : pools)
     g.whole_tiles = g.whole_tiles && reinterpret_cast<std::uintptr_t>(pool) % 16 == 0;
   const std::uint32_t unit = g.in_eights ? 8 : 1;

@@ -32,6 +32,10 @@ struct frame_plan {
 /// proportion.
 void share_ctas(tensor_launch& launch, std::uint64_t at_once);
 
+/// The same for `n_groups` groups of `chunks` chunks each.
+[[nodiscard]] std::uint32_t ctas_of_group(std::uint64_t at_once, std::uint32_t n_groups,
+                                          std::uint64_t chunks) noexcept;
+
 /// Bytes behind kScratchAt that canonical order needs for these frames, and where the parts lie.
 struct order_scratch {
   std::uint64_t cleared_bytes = 0;  ///< block sums, from kScratchAt on

@@ -20,6 +20,8 @@
 #include <tersor/codebook.hpp>
 // 4. Contexts, encode, decode, inspect.
 #include <tersor/codec.hpp>
+// On an NVIDIA GPU, in device memory and on your stream: <tersor/cuda.hpp>, which this header leaves to those
+// who use it.
 // 5. Whole safetensors files and model directories.
 #include <tersor/model.hpp>
 // 6. For programs: signals and small output files.

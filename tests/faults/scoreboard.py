@@ -14,7 +14,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results" / "scoreboard.json"
 PAGE = ROOT / "docs" / "reliability.md"
 BUILD = os.environ.get("TERSOR_BUILD", "build/release")
-ELSEWHERE = "not yet built: GPU / transfer"
+ELSEWHERE = "not yet built"
+GPU_ROWS = (5, 21, 22, 23, 24)  # tests/gpu/run.sh on a machine with a GPU; its reports are committed
 
 
 def gtest(program, pattern):
@@ -115,14 +116,34 @@ def summary(record):
     return ("" if record["passed"] else "FAILED: ") + text + ("".join(f" ({e})" for e in sorted(extra)))
 
 
+def gpu_cells(row):
+    """Figure, run, date and command of a row that needs a GPU, from the reports of tests/gpu/run.sh."""
+    figures, dates = [], set()
+    for report in sorted(RESULTS.parent.glob("gpu-tests-*.json")):
+        tests = json.loads(report.read_text(encoding="utf-8"))
+        sections = [s for s in tests["sections"] if row in s["row"]]
+        if sections:
+            checks, failures = sum(s["checks"] for s in sections), sum(s["failures"] for s in sections)
+            figures.append(f"{tests['device']}: {checks:,} checks, {failures:,} failed")
+            dates.add(tests["date"][:10])
+    for report in sorted(RESULTS.parent.glob("sanitizer-*.json")) if row == 21 else []:
+        tools = json.loads(report.read_text(encoding="utf-8"))
+        figures.append(f"{tools['device']}: " + ", ".join(f"{t['tool']} {t['verdict']}" for t in tools["tools"]) +
+                       (f" ({tools['note']})" if "note" in tools else ""))
+    return ["<br>".join(figures) or ELSEWHERE, "on a GPU", ", ".join(sorted(dates)) or "-", "`tests/gpu/run.sh build/release/bin/gpu_test`"]
+
+
 def write_page(records):
     lines = ["# Reliability scoreboard", "",
              "Written by `scripts/scoreboard.sh` from the output of the runs, which `bench/results/scoreboard.json` keeps. \"short\" runs sample",
-             "the grids (they are part of `scripts/test.sh`), \"long\" runs take all of them. A command with `TERSOR_LONG=1` is a long run.", "",
+             "the grids (they are part of `scripts/test.sh`), \"long\" runs take all of them. A command with `TERSOR_LONG=1` is a long run.",
+             "Rows that need a GPU come from the reports of `tests/gpu/run.sh` in `bench/results`.", "",
              "| # | row | target | figure reached | run | date | command |", "|---|---|---|---|---|---|---|"]
     for row, (what, target, commands) in ROWS.items():
         record = records.get(str(row))
-        if not commands:
+        if row in GPU_ROWS:
+            cells = gpu_cells(row)
+        elif not commands:
             cells = [ELSEWHERE, "-", "-", "-"]
         elif record is None:
             cells = ["not run", "-", "-", "<br>".join(f"`{c}`" for c in commands)]

@@ -58,12 +58,12 @@ if [ $sanitizer = 1 ]; then
     bare=()
     sanitize memcheck --leak-check no
     # The kernels have an mbarrier for each slot of each CTA, more than these tools track unasked.
-    sanitize racecheck --racecheck-report all --num-cuda-barriers 65536
+    sanitize racecheck --racecheck-report all --num-cuda-barriers 16384
     # Nothing is filled in advance here, so that a read of what the library did not write shows.
     bare=(--bare)
     sanitize initcheck
     bare=()
-    sanitize synccheck --num-cuda-barriers 65536
+    sanitize synccheck --num-cuda-barriers 16384
   else
     echo "run.sh: compute-sanitizer is not installed" >&2
     failed=1

@@ -284,7 +284,7 @@ TEST(cuda_host, known_devices_have_figures_that_make_sense) {
       const auto speed = known_speed(c, name);
       ASSERT_TRUE(speed) << name;
       EXPECT_GT(speed->encode_gb_s, 500);
-      EXPECT_GT(speed->decode_gb_s, speed->encode_gb_s);
+      EXPECT_GT(speed->decode_gb_s, 500);
       EXPECT_GT(speed->encode_us, 0);
       EXPECT_GT(speed->decode_us, 0);
       EXPECT_GT(speed->ratio, 1.3);

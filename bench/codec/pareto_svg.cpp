@@ -106,14 +106,18 @@ void draw_panel(svg_canvas& canvas, double left, std::string_view title, const s
   std::sort(order.begin(), order.end(), [&](auto a, auto b) { return places[a].y < places[b].y; });
   for (const std::size_t i : order) {
     const mark& m = marks[i];
-    canvas.circle(places[i], 5, m.peer ? "peer" : "ours",
-                  m.name + ": " + format_fixed(m.ratio, 3) + ", " + format_fixed(m.speed, 1) + " GB/s");
     const bool at_right = places[i].x > left + 0.55 * kPanelWidth;
     const double label = std::max(places[i].y - 8, last_label + 13);
     canvas.text({places[i].x + (at_right ? -8 : 8), label},
                 m.name + " " + format_fixed(m.speed, m.speed < 10 ? 1 : 0), "label",
                 at_right ? text_anchor::end : text_anchor::start);
     last_label = label;
+  }
+  // Points last: no label hides one.
+  for (const std::size_t i : order) {
+    const mark& m = marks[i];
+    canvas.circle(places[i], 5, m.peer ? "peer" : "ours",
+                  m.name + ": " + format_fixed(m.ratio, 3) + ", " + format_fixed(m.speed, 1) + " GB/s");
   }
 }
 

@@ -110,7 +110,8 @@ struct decode_task {
   std::uint64_t frame_bytes = 0;  ///< bytes that may be read at `frame_dev`; the frame may be shorter
   void* dst_dev = nullptr;  ///< n_values values, any alignment; on a bad code its content is unspecified
   frame_result* result_dev = nullptr;
-  std::uint8_t* chunk_codes_dev = nullptr;  ///< optional: one errc per chunk
+  std::uint8_t* chunk_codes_dev = nullptr;  ///< optional: one errc per chunk; not written if
+                                            ///< `frame_bytes` ends before the tails
 };
 
 [[nodiscard]] std::uint64_t decode_workspace_size(std::span<const decode_task> tasks) noexcept;

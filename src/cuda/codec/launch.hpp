@@ -49,10 +49,9 @@ struct frame_totals {
 /// What is wrong with a chunk.
 enum class chunk_verdict : std::uint32_t { malformed = 0, digest_differs = 1, bad_page = 2, good = 7 };
 
-// Numbers of tersor::errc.
+// Numbers of tersor::errc that kernels report themselves; src/codec/header_verdict.hpp has those of headers.
 inline constexpr std::int32_t kOk = 0, kInvalidArgument = 1, kDestinationTooSmall = 2, kTruncated = 3,
-                              kBadMagic = 4, kUnsupportedVersion = 5, kMalformed = 6, kDigestMismatch = 7,
-                              kUnsupported = 8, kSizeOverflow = 9, kMismatch = 16;
+                              kMalformed = 6, kDigestMismatch = 7, kMismatch = 16;
 
 /// As tersor::cuda::frame_result; this room's kernels do not include public headers.
 struct result_slot {

@@ -42,7 +42,7 @@ std::vector<type_summary> summarize(const model_report& report) {
       sum.type = tensor_type(t.name);
       sum.dtype = t.dtype;
       add_once(sum.shapes, t.shape);
-      add_once(sum.codecs, std::string(to_string(t.codec)));
+      add_once(sum.codecs, std::string(t.coding()));
       ++sum.n_tensors;
       sum.n_values += t.n_values;
       sum.original_bytes += t.original_bytes;
@@ -82,7 +82,7 @@ std::string tensor_table(const model_report& report) {
   for (const auto& file : report.files) {
     for (const auto& t : file.tensors) {
       rows.push_back(joined(
-          {printable(t.name), printable(t.dtype), shape_text(t.shape), std::string(to_string(t.codec))},
+          {printable(t.name), printable(t.dtype), shape_text(t.shape), std::string(t.coding())},
           numbers(t.n_values, t.original_bytes, t.stored_bytes, t.n_escape_tiles, t.n_raw_tiles)));
       all.n_values += t.n_values;
       all.original_bytes += t.original_bytes;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <tersor/codec.hpp>
+#include <tersor/packed.hpp>
 
 namespace tersor {
 
@@ -49,9 +50,15 @@ struct progress {
   std::string_view file;
 };
 
+/// Smaller matrices are not worth a product of their own.
+inline constexpr std::uint64_t kMinPackedSide = 64;
+
 /// Options of the calls below; each uses those that concern it.
 struct model_options {
   tersor::codec codec = codec::rank;
+  /// compress: BF16 and FP16 tensors of two dimensions, each at least kMinPackedSide, become matrix frames
+  /// (see packed.hpp) where that is smaller; `codec` codes the others, and `raw` stores them as they are.
+  std::optional<pack_options> packing = {};
   codebook_set books = {};
   std::vector<std::string> include = {};  ///< globs on tensor names; empty = all
   std::vector<std::string> exclude = {};  ///< globs; wins over include
@@ -71,11 +78,17 @@ struct tensor_report {
   std::vector<std::uint64_t> shape;
   std::uint64_t original_bytes = 0;
   std::uint64_t stored_bytes = 0;
-  tersor::codec codec = codec::raw;  ///< raw: stored as it is
+  tersor::codec codec = codec::raw;          ///< raw: stored as it is, or a matrix frame
+  std::optional<matrix_layout> layout = {};  ///< of a matrix frame
   std::uint64_t n_values = 0;
   std::uint64_t n_escape_tiles = 0;
   std::uint64_t n_raw_tiles = 0;
   std::uint64_t digest = 0;
+
+  /// "rank", "packed" and so on; "raw" if it is stored.
+  [[nodiscard]] std::string_view coding() const noexcept {
+    return layout ? to_string(*layout) : to_string(codec);
+  }
 };
 
 /// One file of a model; tensors empty for files that are copied as they are.
@@ -110,7 +123,8 @@ struct model_report {
                                             const model_options& options = {});
 
 /// The inverse, byte for byte; every digest is compared first. Memory beyond the mapped source: two blocks of
-/// 16 MiB or of a sixteenth of the largest tensor; with read_mode::pread also the largest frame.
+/// 16 MiB or of a sixteenth of the largest tensor; with read_mode::pread also the largest frame. Matrix
+/// frames are unpacked whole: the largest of their tensors, and as much again, at most 256 MiB.
 [[nodiscard]] result<model_report> decompress(const context& ctx, const std::filesystem::path& src,
                                               const std::filesystem::path& dst,
                                               const model_options& options = {});
@@ -156,7 +170,8 @@ struct analysis {
 };
 
 /// Counts the exponents of every source, a file or a directory. `sources` that hold no safetensors file:
-/// `not_found`. Memory: 64 MiB, and with read_mode::pread the largest frame.
+/// `not_found`. Memory: 64 MiB, and with read_mode::pread the largest frame; the largest tensor that is a
+/// matrix frame.
 [[nodiscard]] result<analysis> analyze(const context& ctx, const std::vector<std::filesystem::path>& sources,
                                        const model_options& options = {});
 

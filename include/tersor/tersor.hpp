@@ -20,9 +20,11 @@
 #include <tersor/codebook.hpp>
 // 4. Contexts, encode, decode, inspect.
 #include <tersor/codec.hpp>
+// 5. Weight matrices that stay compressed, for the products of <tersor/gemm.hpp>.
+#include <tersor/packed.hpp>
 // On an NVIDIA GPU, in device memory and on your stream: <tersor/cuda.hpp>, which this header leaves to those
 // who use it.
-// 5. Whole safetensors files and model directories.
+// 6. Whole safetensors files and model directories.
 #include <tersor/model.hpp>
-// 6. For programs: signals and small output files.
+// 7. For programs: signals and small output files.
 #include <tersor/program.hpp>

@@ -19,7 +19,10 @@ enum class digest_domain : std::uint8_t {
   index = 1,
   frame_header = 2,
   container_header = 3,
-  stored_tensor = 4
+  stored_tensor = 4,
+  matrix_block = 5,
+  matrix_header = 6,
+  matrix_index = 7
 };
 
 [[nodiscard]] TERSOR_HD constexpr std::uint64_t mix64(std::uint64_t z) noexcept {

@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <mutex>
 
 #include "codec/chunk_planes.hpp"
+#include "codec/first_error.hpp"
 #include "codec/lanes.hpp"
 #include "core/checked.hpp"
 
@@ -12,33 +12,6 @@ namespace {
 
 constexpr std::uint64_t kGroupChunks = 16;
 constexpr std::uint64_t kStreamBytes = std::uint64_t{4} << 20;
-
-/// Keeps the error of the lowest chunk, so that the verdict does not depend on threads.
-class first_error {
- public:
-  [[nodiscard]] bool is_past(std::uint64_t chunk) const noexcept {
-    return chunk > lowest_.load(std::memory_order_relaxed);
-  }
-  void note(std::uint64_t chunk, errc code, const char* message) noexcept {
-    const std::lock_guard lock(mutex_);
-    if (chunk >= lowest_.load(std::memory_order_relaxed)) return;
-    lowest_.store(chunk, std::memory_order_relaxed);
-    code_ = code;
-    message_ = message;
-  }
-  [[nodiscard]] status to_status() const {
-    if (code_ == errc::ok) return {};
-    auto e = fail(code_, message_);
-    e.value().chunk = lowest_.load();
-    return e;
-  }
-
- private:
-  std::mutex mutex_;
-  std::atomic<std::uint64_t> lowest_{~std::uint64_t{0}};
-  errc code_ = errc::ok;
-  const char* message_ = "";
-};
 
 /// True if all planes of a tile are zero where its values past `n_values` would lie. The code is looked at,
 /// not only the symbol: an escape can name the symbol that code 0 has.

@@ -21,6 +21,9 @@ struct rest_tile {
 using rest_out = rest_tile<std::uint8_t>;
 using rest_in = rest_tile<const std::uint8_t>;
 
+/// Values in a block of a packed matrix.
+inline constexpr std::uint32_t kBlockSymbols = 2048;
+
 /// Returned by an encoder when the coded tail would not be smaller than the raw one.
 inline constexpr std::uint32_t kTileNotCoded = 0xffffffff;
 
@@ -75,6 +78,12 @@ struct tile_ops {
   using decode_run_fn = bool (*)(const coding& c, const rest_in& rest, const std::uint8_t* code_plane,
                                  const std::uint8_t* tails, std::uint8_t* values, tile_run& run,
                                  bool stream) noexcept;
+  /// Counts the symbols of a block into 256 counters, which are zero. Optional, as the next one.
+  using count_block_fn = void (*)(const std::uint8_t* symbols, std::uint16_t* counts) noexcept;
+  /// codes[i] = table[symbols[i]] for the symbols of a block; `table` has 256 bytes.
+  using map_block_fn = void (*)(const std::uint8_t* symbols, const std::uint8_t* table,
+                                std::uint8_t* codes) noexcept;
+
   template <class Fn>
   using per_codec_and_dtype = std::array<std::array<Fn, kCodedDtypes>, kCodedCodecs>;
 
@@ -87,6 +96,8 @@ struct tile_ops {
   void (*finish)() noexcept;
   per_codec_and_dtype<encode_run_fn> encode_run = {};
   per_codec_and_dtype<decode_run_fn> decode_run = {};
+  count_block_fn count_block = nullptr;
+  map_block_fn map_block = nullptr;
 };
 
 /// Raw tiles (spec/codecs.md section 4.2), the same for every backend: too rare to be worth instructions of

@@ -1,47 +1,16 @@
 // The public codec calls: argument checks, then the frame algorithm on the context's backend and threads.
-#include <new>
-
-#include "codec/frame_codec.hpp"
 #include "core/checked.hpp"
 #include "cpu/backends.hpp"
+#include "cpu/context_impl.hpp"
 #include <tersor/codec.hpp>
 
 namespace tersor {
-
-struct context::impl {
-  impl(const codec_detail::tile_ops* chosen, unsigned threads) : ops(chosen), pool(threads) {}
-  const codec_detail::tile_ops* ops;
-  core::thread_pool pool;
-};
-
 namespace {
 
 using codec_detail::engine;
-
-engine engine_of(const context& ctx) noexcept {
-  return {.ops = ctx.get().ops, .pool = &ctx.get().pool};
-}
-
-std::span<const std::uint8_t> as_u8(std::span<const std::byte> bytes) noexcept {
-  return {reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()};
-}
-
-std::span<std::uint8_t> as_u8(std::span<std::byte> bytes) noexcept {
-  return {reinterpret_cast<std::uint8_t*>(bytes.data()), bytes.size()};
-}
-
-/// Runs `body` and turns the only exceptions the library meets, failed allocations and thread starts, into
-/// codes.
-template <class Body>
-auto guarded(Body&& body) -> decltype(body()) {
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    return fail(errc::out_of_memory, "out of memory");
-  } catch (const std::exception& e) {
-    return fail(errc::internal, e.what());
-  }
-}
+using cpu::as_u8;
+using cpu::engine_of;
+using cpu::guarded;
 
 result<std::uint64_t> checked_values(const tensor_view& src) {
   std::uint64_t product = 1;

@@ -6,6 +6,7 @@
 #endif
 
 #include "cpu/avx512_count.hpp"
+#include "cpu/avx512_packed.hpp"
 #include "cpu/avx512_run.hpp"
 #include "cpu/backends.hpp"
 
@@ -58,6 +59,8 @@ const codec_detail::tile_ops& avx512_ops() noexcept {
                        avx512::decode_rank_run<codec_detail::f32_split>,
                        avx512::decode_rank_run<codec_detail::e4m3_split>,
                        avx512::decode_rank_run<codec_detail::e5m2_split>}}},
+      .count_block = avx512::count_block,
+      .map_block = avx512::map_block,
   };
   return kOps;
 }

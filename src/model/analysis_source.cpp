@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "codec/packed_matrix.hpp"
 #include "model/container.hpp"
 #include "safetensors/header.hpp"
 
@@ -105,10 +106,30 @@ status check_frame(const frame_info& info, const source_tensor& tensor) {
   return {};
 }
 
+status read_matrix(const context& ctx, const safetensors::input_file& file, const source_tensor& tensor,
+                   std::span<const std::byte> matrix, const piece_sink& sink) {
+  TERSOR_TRY(const matrix_info info, inspect_packed(matrix));
+  if (info.type != tensor.type || tensor.shape != std::vector{info.rows, info.cols}) {
+    return fail_at(errc::malformed, "the matrix frame holds another dtype or shape than the header says",
+                   tensor.stored_at);
+  }
+  if (info.digest != *tensor.frame_digest) {
+    return fail_at(errc::digest_mismatch,
+                   "the matrix frame is not the one that the header's digest list names", tensor.stored_at);
+  }
+  std::vector<std::byte> unpacked(tensor.n_bytes);
+  TERSOR_CHECK(unpack_into(ctx, matrix, unpacked));
+  file.drop(tensor.stored_at, tensor.stored_bytes);
+  for (std::uint64_t at = 0; at < tensor.n_bytes; at += kPieceBytes)
+    TERSOR_CHECK(sink(std::span(unpacked).subspan(at, std::min(kPieceBytes, tensor.n_bytes - at))));
+  return {};
+}
+
 status read_coded(const context& ctx, const safetensors::input_file& file, const source_tensor& tensor,
                   const piece_sink& sink) {
   std::vector<std::byte> scratch;
   TERSOR_TRY(const auto frame, file.view(tensor.stored_at, tensor.stored_bytes, scratch));
+  if (codec_detail::is_matrix_frame(frame)) return read_matrix(ctx, file, tensor, frame, sink);
   TERSOR_TRY(const frame_info info, inspect(frame));
   TERSOR_CHECK(check_frame(info, tensor));
   const std::uint64_t chunk_bytes =

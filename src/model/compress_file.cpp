@@ -35,7 +35,7 @@ class compression {
     const std::uint64_t data_at = kLengthBytes + n_header;
     block_writer writer(out, data_at);
     for (std::size_t i = 0; i < selected_.size(); ++i) {
-      if (selected_[i]) TERSOR_CHECK(at_tensor(i, [&] { return try_frame(i, writer); }));
+      if (selected_[i]) TERSOR_CHECK(at_tensor(i, [&] { return try_coding(i, writer); }));
     }
     for (std::size_t i = 0; i < selected_.size(); ++i) {
       if (!coded_[i]) TERSOR_CHECK(at_tensor(i, [&] { return store(i, writer); }));
@@ -54,8 +54,17 @@ class compression {
  private:
   [[nodiscard]] bool is_candidate(const tensor_entry& entry) const {
     const auto type = parse_dtype(entry.dtype);
-    return type && is_codable(*type) && entry.end > entry.begin && run_.options().codec != codec::raw &&
-           run_.is_selected(entry.name);
+    return type && is_codable(*type) && entry.end > entry.begin &&
+           (run_.options().codec != codec::raw || is_packable(entry)) && run_.is_selected(entry.name);
+  }
+
+  /// A matrix that is large enough and of a dtype that the layout takes.
+  [[nodiscard]] bool is_packable(const tensor_entry& entry) const {
+    const auto type = parse_dtype(entry.dtype);
+    const auto& packing = run_.options().packing;
+    return packing && type && entry.shape.size() == 2 && entry.shape[0] >= kMinPackedSide &&
+           entry.shape[1] >= kMinPackedSide &&
+           pack_bound(*type, entry.shape[0], entry.shape[1], *packing) != 0;
   }
 
   template <class Body>
@@ -73,12 +82,32 @@ class compression {
     return src_.view(head_.data_offset() + entry.begin, entry.end - entry.begin, scratch_);
   }
 
-  /// Codes a tensor; one whose frame would not be smaller is left to the second pass.
-  status try_frame(std::size_t i, block_writer& writer) {
+  /// Codes a tensor; one that would not be smaller is left to the second pass.
+  status try_coding(std::size_t i, block_writer& writer) {
     TERSOR_CHECK(run_.advance(0));
     const tensor_entry& entry = head_.tensors[i];
-    const dtype type = *parse_dtype(entry.dtype);
     TERSOR_TRY(const auto bytes, bytes_of(entry));
+    if (is_packable(entry)) TERSOR_CHECK(try_matrix(i, bytes, writer));
+    if (coded_[i] || run_.options().codec == codec::raw) return {};
+    return try_frame(i, bytes, writer);
+  }
+
+  status try_matrix(std::size_t i, std::span<const std::byte> bytes, block_writer& writer) {
+    const tensor_entry& entry = head_.tensors[i];
+    const matrix_view view{
+        .type = *parse_dtype(entry.dtype), .rows = entry.shape[0], .cols = entry.shape[1], .data = bytes};
+    // Room for a matrix that pays, and no more: one that does not fit stays as it is.
+    TERSOR_TRY(const std::span<std::byte> to, writer.room(bytes.size()));
+    auto size = pack_into(run_.ctx(), view, to.first(bytes.size() - 1), *run_.options().packing);
+    if (!size && size.error().code == errc::destination_too_small) return {};
+    if (!size) return tl::unexpected<error>(std::move(size).error());
+    TERSOR_TRY(const matrix_info info, inspect_packed(to));
+    return take_coded(i, *size, info.digest, {.matrix = info}, writer);
+  }
+
+  status try_frame(std::size_t i, std::span<const std::byte> bytes, block_writer& writer) {
+    const tensor_entry& entry = head_.tensors[i];
+    const dtype type = *parse_dtype(entry.dtype);
     const encode_options options{.codec = run_.options().codec,
                                  .book = run_.options().books.find(entry.name, type),
                                  .raw_fallback = false};
@@ -89,12 +118,19 @@ class compression {
                encode_into(run_.ctx(), {.type = type, .shape = entry.shape, .data = bytes}, to, options));
     if (n_frame >= bytes.size()) return {};
     TERSOR_TRY(const frame_info info, inspect(to.first(static_cast<std::size_t>(n_frame))));
+    return take_coded(i, n_frame, info.digest, {.frame = info}, writer);
+  }
+
+  /// Notes a coded tensor that stands in the writer's room.
+  status take_coded(std::size_t i, std::uint64_t n_bytes, std::uint64_t digest, const coded_info& info,
+                    block_writer& writer) {
+    const tensor_entry& entry = head_.tensors[i];
     coded_[i] = true;
-    entries_[i] = frame_entry(entry.name, writer.n_taken(), n_frame);
-    digests_[i] = info.digest;
+    entries_[i] = frame_entry(entry.name, writer.n_taken(), n_bytes);
+    digests_[i] = digest;
     report_.tensors[i] = coded_report(entry, info);
-    TERSOR_CHECK(writer.take(n_frame));
-    return run_.advance(bytes.size());
+    TERSOR_CHECK(writer.take(n_bytes));
+    return run_.advance(entry.end - entry.begin);
   }
 
   status store(std::size_t i, block_writer& writer) {

@@ -27,7 +27,7 @@ result<file_report> inspect_container(const container& src) {
       continue;
     }
     TERSOR_TRY(const auto frame, src.file.view(item.at, item.n_bytes, scratch));
-    auto info = check_frame(item, frame);
+    auto info = check_coded(item, frame);
     if (!info) {
       error e = std::move(info).error();
       e.file = src.file.path().string();

@@ -45,13 +45,20 @@ tensor_report stored_report(const safetensors::tensor_entry& entry, std::uint64_
   return report;
 }
 
-tensor_report coded_report(const safetensors::tensor_entry& entry, const frame_info& info) {
-  tensor_report report = stored_report(entry, info.digest);
-  report.stored_bytes = info.frame_bytes;
-  report.codec = info.codec;
-  report.n_values = info.n_values;
-  report.n_escape_tiles = info.escape_tiles;
-  report.n_raw_tiles = info.raw_tiles;
+tensor_report coded_report(const safetensors::tensor_entry& entry, const coded_info& info) {
+  if (info.matrix) {
+    tensor_report report = stored_report(entry, info.matrix->digest);
+    report.stored_bytes = info.matrix->n_bytes;
+    report.layout = info.matrix->layout;
+    return report;
+  }
+  const frame_info& frame = info.frame;
+  tensor_report report = stored_report(entry, frame.digest);
+  report.stored_bytes = frame.frame_bytes;
+  report.codec = frame.codec;
+  report.n_values = frame.n_values;
+  report.n_escape_tiles = frame.escape_tiles;
+  report.n_raw_tiles = frame.raw_tiles;
   return report;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string_view>
 
 #include "safetensors/header.hpp"
@@ -36,7 +37,12 @@ class session {
 
 /// The report of a tensor that is stored as it is.
 [[nodiscard]] tensor_report stored_report(const safetensors::tensor_entry& entry, std::uint64_t digest);
+/// What a coded tensor of a container is: a matrix frame, else a frame.
+struct coded_info {
+  std::optional<matrix_info> matrix = {};
+  frame_info frame = {};
+};
 /// The report of a coded one.
-[[nodiscard]] tensor_report coded_report(const safetensors::tensor_entry& entry, const frame_info& info);
+[[nodiscard]] tensor_report coded_report(const safetensors::tensor_entry& entry, const coded_info& info);
 
 }  // namespace tersor::model_detail

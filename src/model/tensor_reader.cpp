@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "codec/frame_codec.hpp"
+#include "codec/packed_matrix.hpp"
 #include "core/checked.hpp"
 #include "format/container_header.hpp"
 
@@ -49,7 +50,17 @@ status copy_steps(const context& ctx, std::span<const std::byte> bytes, const co
   return {};
 }
 
-result<std::optional<frame_info>> read_item(const context& ctx, const container& from,
+/// Matrix frames have no pieces that are whole rows of the original: all of it at once.
+status unpack_matrix(const context& ctx, std::span<const std::byte> matrix, const container_item& item,
+                     byte_sink& sink, const step_hook& after_step) {
+  const std::uint64_t n_bytes = item.original_bytes();
+  TERSOR_TRY(const std::span<std::byte> to, sink.room(n_bytes));
+  TERSOR_CHECK(unpack_into(ctx, matrix, to));
+  TERSOR_CHECK(sink.take(n_bytes));
+  return after_step(n_bytes);
+}
+
+result<std::optional<coded_info>> read_item(const context& ctx, const container& from,
                                             const container_item& item, std::vector<std::byte>& scratch,
                                             byte_sink& sink, const step_hook& after_step) {
   TERSOR_TRY(const std::span<const std::byte> bytes, from.file.view(item.at, item.n_bytes, scratch));
@@ -57,14 +68,30 @@ result<std::optional<frame_info>> read_item(const context& ctx, const container&
     TERSOR_CHECK(copy_steps(ctx, bytes, item, sink, after_step));
     return std::nullopt;
   }
-  TERSOR_TRY(frame_info info, check_frame(item, bytes));
-  TERSOR_CHECK(decode_steps(ctx, bytes, info, sink, after_step));
+  TERSOR_TRY(coded_info info, check_coded(item, bytes));
+  if (info.matrix) {
+    TERSOR_CHECK(unpack_matrix(ctx, bytes, item, sink, after_step));
+  } else {
+    TERSOR_CHECK(decode_steps(ctx, bytes, info.frame, sink, after_step));
+  }
   return info;
 }
 
-}  // namespace
+result<coded_info> check_matrix(const container_item& item, std::span<const std::byte> matrix) {
+  TERSOR_TRY(const matrix_info info, inspect_packed(matrix));
+  if (info.n_bytes != matrix.size() || to_string(info.type) != item.original.dtype ||
+      item.original.shape != std::vector{info.rows, info.cols}) {
+    return fail_at(errc::malformed,
+                   "the matrix frame does not hold the dtype and shape of the original's header", 0);
+  }
+  if (info.digest != item.digest) {
+    return fail_at(errc::digest_mismatch, "the matrix frame is not the one in the digest list",
+                   8 * codec_detail::kWordHeaderDigest);
+  }
+  return coded_info{.matrix = info};
+}
 
-result<frame_info> check_frame(const container_item& item, std::span<const std::byte> frame) {
+result<coded_info> check_frame(const container_item& item, std::span<const std::byte> frame) {
   TERSOR_TRY(frame_info info, inspect(frame));
   const bool flat = item.original.shape.size() > format::kMaxDims;
   if (info.frame_bytes != frame.size() || info.decoded_bytes != item.original_bytes() ||
@@ -77,10 +104,16 @@ result<frame_info> check_frame(const container_item& item, std::span<const std::
     return fail_at(errc::digest_mismatch, "the frame is not the one in the digest list",
                    format::kHeaderDigestOffset);
   }
-  return info;
+  return coded_info{.frame = std::move(info)};
 }
 
-result<std::optional<frame_info>> read_tensor(const context& ctx, const container& from,
+}  // namespace
+
+result<coded_info> check_coded(const container_item& item, std::span<const std::byte> bytes) {
+  return codec_detail::is_matrix_frame(bytes) ? check_matrix(item, bytes) : check_frame(item, bytes);
+}
+
+result<std::optional<coded_info>> read_tensor(const context& ctx, const container& from,
                                               const container_item& item, std::vector<std::byte>& scratch,
                                               byte_sink& sink, const step_hook& after_step) {
   // Errors of the file and of the sink name a file; those of a frame do not yet, and count from its start.

@@ -45,6 +45,23 @@ def small_model(n_values=20000):
     )
 
 
+def matrix_model():
+    """Matrices of both dtypes that packing pays for, and tensors that stay as they are."""
+    half = b"".join(struct.pack("<e", x) for x in (random.Random(3).gauss(0, 0.02) for _ in range(96 * 256)))
+    return safetensors_bytes(
+        [
+            ("model.embed_tokens.weight", "BF16", [130, 512], bf16_weights(130 * 512, 1)),
+            ("model.layers.0.norm.weight", "BF16", [300], bf16_weights(300, 2)),
+            ("model.layers.0.w.weight", "BF16", [64, 320], bf16_weights(64 * 320, 3)),
+            ("model.layers.1.w.weight", "F16", [96, 256], half),
+            ("narrow", "BF16", [63, 640], bf16_weights(63 * 640, 4)),
+            ("noise", "BF16", [64, 128], random.Random(5).randbytes(64 * 128 * 2)),
+            ("ids", "I64", [8, 8], bytes(512)),
+        ],
+        {"format": "pt"},
+    )
+
+
 class CliTest(unittest.TestCase):
     def setUp(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="tersor-cli-"))

@@ -202,6 +202,42 @@ class Verbs(CliTest):
         self.assertEqual(len(found["pages"]), 8)
         self.assertTrue(report.with_suffix(".svg").exists())
 
+    def test_gemm_verbs_understand_their_arguments(self):
+        plan = ["--plan", "warp_mma n_tile=8 row_blocks=1 ctas=1"]
+        table = self.write("plans.json", b'{"tersor_gemm_plans": 0, "device": "x", "plans": []}')
+        for wrong in (["4096"], ["4096", "4096", "8", "9"], ["4096", "4096", "8", "--n", "1"], ["0", "4096"], ["-1", "4096"],
+                      ["4096", "4096", "--shapes", "targets"], ["--shapes", "soup"], ["--shapes", "12x"], ["--shapes", "0x5"],
+                      ["--n", "0"], ["--n", "1,x"], ["--n", "65537"], ["--layout", "loose"], ["--dtype", "e4m3"], ["--device", "cpu"],
+                      ["--split-k", "0"], ["--split-k", "two"], ["--plan", "mma"], [*plan, "--split-k", "2"],
+                      [*plan, "--plans", table], ["--plans", self.dir / "absent.json"], ["--graph", "--no-graph"],
+                      ["--repeats", "0"], ["--dtype", "f16", "--input", table]):
+            with self.subTest(wrong=wrong):
+                self.fails(2, "bench", "gemm", *wrong)
+        self.fails(1, "bench", "gemm", "--plans", self.write("bad.json", b'{"tersor_gemm_plans": 0}'))
+        self.fails(2, "tune")
+        self.fails(2, "tune", "-o", table)
+        for wrong in (["--shapes", "soup"], ["--layout", "loose"], ["--device", "cpu"]):
+            self.fails(2, "tune", "-o", self.dir / "new.json", *wrong)
+        self.assertEqual(self.names(), ["bad.json", "plans.json"])
+
+    def test_gemm_verbs_on_a_gpu(self):
+        report, plans = self.dir / "gemm.json", self.dir / "plans.json"
+        bench = ["bench", "gemm", "256", "512", "--n", "1,8", "--repeats", "1", "--output", report, "--json"]
+        tune = ["tune", "--shapes", "256x512", "--n", "8", "--repeats", "1", "-o", plans, "--json"]
+        if not self.json_of(self.ok("doctor", "--json"))["cuda"]["available"]:
+            for command in (bench, tune):
+                done = self.run_cli(*command)
+                self.assertEqual((done.returncode, self.json_of(done)["error"]["name"]), (2, "backend_unavailable"))
+            self.assertEqual(self.names(), [])
+            return
+        found = self.json_of(self.ok(*bench, "--pdl", "--unpack"))
+        self.assertEqual([(row["n"], row["pdl"], row["wrong"]) for row in found["rows"]],
+                         [(1, False, False), (1, True, False), (8, False, False), (8, True, False)])
+        self.assertEqual(len(found["unpack"]), 1)
+        self.assertTrue(report.with_suffix(".svg").exists())
+        self.assertEqual(len(self.json_of(self.ok(*tune))["plans"]), 1)
+        self.ok(*bench, "--plans", plans)
+
     def test_doctor(self):
         text = self.ok("doctor").stdout.decode()
         self.assertIn("cuda", text)
@@ -215,7 +251,7 @@ class Verbs(CliTest):
     def test_version_and_help(self):
         self.assertRegex(self.ok("--version").stdout.decode(), r"\Atersor \d+\.\d+\.\d+\n\Z")
         self.assertIn(b"Examples:", self.ok("--help").stdout)
-        for verb in ("compress", "decompress", "verify", "inspect", "analyze", "calibrate", "doctor"):
+        for verb in ("compress", "pack", "decompress", "verify", "inspect", "analyze", "calibrate", "doctor"):
             text = self.ok(verb, "--help").stdout.decode()
             self.assertGreaterEqual(text.count(f"tersor {verb}"), 2, verb)
             self.assertIn("Examples:", text)

@@ -7,6 +7,7 @@
 #include "../faults/support.hpp"
 #include "../golden/sample_data.hpp"
 #include <tersor/model.hpp>
+#include <tersor/packed.hpp>
 
 namespace {
 
@@ -67,6 +68,28 @@ void values(const fs::path& root) {
     call.resize(28);
     append(call, std::span(data).first(500));
     save(root / "c_abi", golden::to_string(p), call);
+  }
+}
+
+void matrices(const fs::path& root) {
+  const tersor::context ctx = faults::make_context(1, "scalar");
+  for (const dtype type : {dtype::bf16, dtype::f16}) {
+    for (const auto layout : {tersor::matrix_layout::packed, tersor::matrix_layout::tcatbe}) {
+      if (type == dtype::f16 && layout == tersor::matrix_layout::tcatbe) continue;
+      const bytes data = golden::sample(type, 17 * 100, pattern::weights, 6);
+      bytes seed = {std::byte{1}};
+      append(seed, tersor::pack(ctx, {.type = type, .rows = 17, .cols = 100, .data = data},
+                                {.layout = layout, .inline_escapes = 8})
+                       .value());
+      save(root / "unpack_matrix", std::string(to_string(type)) + "-" + std::string(to_string(layout)), seed);
+    }
+  }
+  for (const pattern p : {pattern::weights, pattern::uniform}) {
+    for (unsigned char flags : std::array<unsigned char, 4>{0, 1, 54, 99}) {
+      bytes seed = {std::byte{flags}, std::byte{1}, std::byte{40}};
+      append(seed, golden::sample(dtype::bf16, 700, p, 8));
+      save(root / "pack_matrix", std::string(golden::to_string(p)) + std::to_string(flags), seed);
+    }
   }
 }
 
@@ -131,6 +154,7 @@ int main(int argc, char** argv) {
   const fs::path root = argv[1];
   frames(root);
   values(root);
+  matrices(root);
   texts(root);
   containers(root);
   return 0;

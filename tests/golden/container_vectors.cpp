@@ -6,6 +6,7 @@
 #include <functional>
 #include <iterator>
 
+#include "matrix_vectors.hpp"
 #include "sample_data.hpp"
 #include <tersor/model.hpp>
 
@@ -16,30 +17,49 @@ using tersor::dtype;
 using tersor::errc;
 using bytes = std::vector<std::byte>;
 
-bytes plain_file() {
-  std::string header = R"({"__metadata__":{"format":"pt","note":"\u20ac \\ \""})";
-  bytes data;
-  const auto add = [&](const std::string& name, dtype type, std::uint64_t n, const std::string& shape,
-                       pattern p) {
+/// A safetensors file in the making.
+class plain_writer {
+ public:
+  void add(const std::string& name, dtype type, std::uint64_t n, const std::string& shape, pattern p) {
     const bytes tensor = sample(type, n, p, n + 7);
-    header += ",\"" + name + "\":{\"dtype\":\"" + std::string(to_string(type)) + "\",\"shape\":" + shape +
-              ",\"data_offsets\":[" + std::to_string(data.size());
-    data.insert(data.end(), tensor.begin(), tensor.end());
-    header += "," + std::to_string(data.size()) + "]}";
-  };
-  add("model.embed.weight", dtype::bf16, 1020, "[102,10]", pattern::weights);
-  add("positions", dtype::i64, 9, "[3,3]", pattern::uniform);
-  add("empty", dtype::f32, 0, "[0,4]", pattern::weights);
-  add("name with \\\"quotes\\\" and \\u00e9", dtype::f16, 2048, "[2048]", pattern::clean);
-  add("noise", dtype::bf16, 100, "[100]", pattern::uniform);
-  add("nine dims", dtype::f32, 1024, "[1,1,1,1,1,1,1,1,1024]", pattern::mixed);
-  add("scalar", dtype::f64, 1, "[]", pattern::uniform);
-  header += "}  ";
-  bytes file;
-  for (unsigned i = 0; i < 8; ++i) file.push_back(static_cast<std::byte>(header.size() >> (8 * i) & 0xff));
-  for (const char c : header) file.push_back(static_cast<std::byte>(c));
-  file.insert(file.end(), data.begin(), data.end());
-  return file;
+    header_ += ",\"" + name + "\":{\"dtype\":\"" + std::string(to_string(type)) + "\",\"shape\":" + shape +
+               ",\"data_offsets\":[" + std::to_string(data_.size());
+    data_.insert(data_.end(), tensor.begin(), tensor.end());
+    header_ += "," + std::to_string(data_.size()) + "]}";
+  }
+  [[nodiscard]] bytes file() const {
+    const std::string header = header_ + "}  ";
+    bytes file;
+    for (unsigned i = 0; i < 8; ++i) file.push_back(static_cast<std::byte>(header.size() >> (8 * i) & 0xff));
+    for (const char c : header) file.push_back(static_cast<std::byte>(c));
+    file.insert(file.end(), data_.begin(), data_.end());
+    return file;
+  }
+
+ private:
+  std::string header_ = R"({"__metadata__":{"format":"pt","note":"\u20ac \\ \""})";
+  bytes data_;
+};
+
+bytes plain_file() {
+  plain_writer to;
+  to.add("model.embed.weight", dtype::bf16, 1020, "[102,10]", pattern::weights);
+  to.add("positions", dtype::i64, 9, "[3,3]", pattern::uniform);
+  to.add("empty", dtype::f32, 0, "[0,4]", pattern::weights);
+  to.add("name with \\\"quotes\\\" and \\u00e9", dtype::f16, 2048, "[2048]", pattern::clean);
+  to.add("noise", dtype::bf16, 100, "[100]", pattern::uniform);
+  to.add("nine dims", dtype::f32, 1024, "[1,1,1,1,1,1,1,1,1024]", pattern::mixed);
+  to.add("scalar", dtype::f64, 1, "[]", pattern::uniform);
+  return to.file();
+}
+
+/// With matrices that packing pays for.
+bytes matrix_file() {
+  plain_writer to;
+  to.add("norm", dtype::bf16, 1200, "[1200]", pattern::weights);
+  to.add("w.bf16", dtype::bf16, 8192, "[64,128]", pattern::weights);
+  to.add("w.f16", dtype::f16, 8192, "[64,128]", pattern::clean);
+  return to.file();
 }
 
 std::size_t header_size(const bytes& file) {
@@ -72,15 +92,18 @@ void fix_header(const tersor::context& ctx, bytes& file) {
 
 }  // namespace
 
-container_pair make_container(const tersor::context& ctx, const std::filesystem::path& scratch) {
-  container_pair pair{.plain = plain_file(), .packed = {}};
+container_pair make_container(const tersor::context& ctx, const std::filesystem::path& scratch,
+                              bool packing) {
+  container_pair pair{.plain = packing ? matrix_file() : plain_file(), .packed = {}};
+  tersor::model_options options;
+  if (packing) options.packing = {.inline_escapes = kInlineEscapes};
   const auto plain_path = scratch / "original.safetensors";
   const auto packed_path = scratch / "packed.safetensors";
   std::filesystem::remove(packed_path);
   std::ofstream(plain_path, std::ios::binary)
       .write(reinterpret_cast<const char*>(pair.plain.data()),
              static_cast<std::streamsize>(pair.plain.size()));
-  if (!tersor::compress(ctx, plain_path, packed_path)) std::abort();
+  if (!tersor::compress(ctx, plain_path, packed_path, options)) std::abort();
   std::ifstream in(packed_path, std::ios::binary);
   const std::string text{std::istreambuf_iterator<char>(in), {}};
   pair.packed.resize(text.size());

@@ -13,8 +13,10 @@ struct container_pair {
   std::vector<std::byte> plain, packed;
 };
 
-/// Compresses a file with every kind of tensor; `scratch` is a folder for the two files.
-container_pair make_container(const tersor::context& ctx, const std::filesystem::path& scratch);
+/// Compresses a file with every kind of tensor, or packs one with matrices; `scratch` is a folder for the two
+/// files.
+container_pair make_container(const tersor::context& ctx, const std::filesystem::path& scratch,
+                              bool packing = false);
 
 struct bad_container {
   std::string name;

@@ -18,10 +18,10 @@ def sha256(path):
 def listed_files(manifest):
     """File name -> SHA-256 that the manifest gives."""
     files = {}
-    for v in manifest["vectors"]:
+    for v in manifest["vectors"] + manifest["matrices"]:
         files[v["frame"]] = v["frame_sha256"]
         files[v["bin"]] = v["bin_sha256"]
-    for v in manifest["must_fail"]:
+    for v in manifest["must_fail"] + manifest["matrices_must_fail"]:
         files[v["frame"]] = v["frame_sha256"]
     for v in manifest["files"]:
         files[v["plain"]] = v["plain_sha256"]

@@ -12,6 +12,7 @@
 #include "sha256.hpp"
 #include <tersor/codec.hpp>
 #include <tersor/model.hpp>
+#include <tersor/packed.hpp>
 
 namespace {
 
@@ -135,6 +136,41 @@ TEST_P(Golden, DecodesEveryChunkAlone) {
   }
 }
 
+TEST_P(Golden, PacksAndUnpacksEveryMatrix) {
+  const json m = manifest();
+  ASSERT_GE(m.at("matrices").size(), 10U);
+  for (const json& v : m.at("matrices")) {
+    SCOPED_TRACE(v.at("name").get<std::string>());
+    const bytes matrix = read(kVectors / v.at("frame").get<std::string>());
+    const bytes data = read(kVectors / v.at("bin").get<std::string>());
+    const tersor::matrix_view view{.type = tersor::parse_dtype(v.at("dtype").get<std::string>()).value(),
+                                   .rows = v.at("rows").get<std::uint64_t>(),
+                                   .cols = v.at("cols").get<std::uint64_t>(),
+                                   .data = data};
+    const auto packed =
+        tersor::pack(*ctx_, view,
+                     {.layout = tersor::parse_matrix_layout(v.at("layout").get<std::string>()).value(),
+                      .inline_escapes = v.at("inline_escapes").get<std::uint32_t>()});
+    ASSERT_TRUE(packed) << packed.error().describe();
+    EXPECT_EQ(*packed, matrix);
+    bytes back(data.size());
+    ASSERT_TRUE(tersor::unpack_into(*ctx_, matrix, back));
+    EXPECT_EQ(back, data);
+  }
+}
+
+TEST_P(Golden, RefusesEveryBadMatrixWithItsCode) {
+  const json m = manifest();
+  ASSERT_GE(m.at("matrices_must_fail").size(), 30U);
+  for (const json& v : m.at("matrices_must_fail")) {
+    SCOPED_TRACE(v.at("name").get<std::string>());
+    bytes out(std::size_t{16} * 128 * 2);
+    const auto unpacked = tersor::unpack_into(*ctx_, read(kVectors / v.at("frame").get<std::string>()), out);
+    EXPECT_EQ(to_string(unpacked ? tersor::errc::ok : unpacked.error().code),
+              v.at("error").get<std::string>());
+  }
+}
+
 /// A path of this test alone, and nothing there.
 fs::path fresh_path() {
   const auto* test = testing::UnitTest::GetInstance()->current_test_info();
@@ -152,7 +188,10 @@ TEST_P(Golden, CompressesAndRestoresEveryFile) {
     const fs::path plain = kVectors / v.at("plain").get<std::string>();
     const fs::path packed = kVectors / v.at("packed").get<std::string>();
     const fs::path out = fresh_path();
-    const auto compressed = tersor::compress(*ctx_, plain, out);
+    tersor::model_options options;
+    if (v.contains("inline_escapes"))
+      options.packing = {.inline_escapes = v.at("inline_escapes").get<std::uint32_t>()};
+    const auto compressed = tersor::compress(*ctx_, plain, out, options);
     ASSERT_TRUE(compressed) << compressed.error().describe();
     EXPECT_EQ(read(out), read(packed));
     fs::remove(out);
@@ -189,7 +228,13 @@ TEST(GoldenFiles, HaveTheSha256OfTheManifest) {
     check(v, "frame");
     check(v, "bin");
   }
-  for (const json& v : m.at("must_fail")) check(v, "frame");
+  for (const char* list : {"must_fail", "matrices_must_fail"}) {
+    for (const json& v : m.at(list)) check(v, "frame");
+  }
+  for (const json& v : m.at("matrices")) {
+    check(v, "frame");
+    check(v, "bin");
+  }
   for (const json& v : m.at("files")) {
     check(v, "plain");
     check(v, "packed");

@@ -8,10 +8,12 @@
 #include <sstream>
 
 #include "container_vectors.hpp"
+#include "matrix_vectors.hpp"
 #include "must_fail.hpp"
 #include "sample_data.hpp"
 #include "sha256.hpp"
 #include <tersor/model.hpp>
+#include <tersor/packed.hpp>
 #include <tersor/version.hpp>
 
 namespace {
@@ -160,14 +162,51 @@ class writer {
     const golden::container_pair good = golden::make_container(ctx_, dir_);
     write(dir_ / "file.safetensors", good.plain);
     write(dir_ / "file.tersor.safetensors", good.packed);
-    manifest_ << "\n  ],\n  \"files\": [\n    {\"name\": \"file\", \"plain\": \"file.safetensors\", "
-                 "\"plain_sha256\": \""
-              << golden::sha256::hex(good.plain)
-              << "\",\n     \"packed\": \"file.tersor.safetensors\", \"packed_sha256\": \""
-              << golden::sha256::hex(good.packed) << "\"}\n  ],\n  \"files_must_fail\": [";
+    const golden::container_pair matrices = golden::make_container(ctx_, dir_, true);
+    write(dir_ / "matrices.safetensors", matrices.plain);
+    write(dir_ / "matrices.tersor.safetensors", matrices.packed);
+    manifest_
+        << "\n  ],\n  \"files\": [\n    {\"name\": \"file\", \"plain\": \"file.safetensors\", "
+           "\"plain_sha256\": \""
+        << golden::sha256::hex(good.plain)
+        << "\",\n     \"packed\": \"file.tersor.safetensors\", \"packed_sha256\": \""
+        << golden::sha256::hex(good.packed)
+        << "\"},\n    {\"name\": \"matrices\", \"inline_escapes\": 56, \"plain\": \"matrices.safetensors\", "
+           "\"plain_sha256\": \""
+        << golden::sha256::hex(matrices.plain)
+        << "\",\n     \"packed\": \"matrices.tersor.safetensors\", \"packed_sha256\": \""
+        << golden::sha256::hex(matrices.packed) << "\"}\n  ],\n  \"files_must_fail\": [";
     first_ = true;
     bool right = true;
     for (const auto& b : golden::bad_containers(ctx_, good)) right = bad_file(b) && right;
+    return right;
+  }
+
+  void matrices() {
+    manifest_ << "\n  ],\n  \"matrices\": [";
+    first_ = true;
+    for (const auto& c : golden::matrix_cases()) {
+      const bytes data = golden::matrix_data(c);
+      const bytes matrix = golden::make_matrix(ctx_, c);
+      write(dir_ / (c.name + ".bin"), data);
+      write(dir_ / (c.name + ".tersor"), matrix);
+      manifest_ << (first_ ? "" : ",") << "\n    {\"name\": \"" << c.name << "\", \"layout\": \""
+                << to_string(c.layout) << "\", \"dtype\": \"" << to_string(c.type)
+                << "\", \"rows\": " << c.rows << ", \"cols\": " << c.cols
+                << ", \"inline_escapes\": " << c.inline_escapes << ",\n     \"frame\": \"" << c.name
+                << ".tersor\", \"frame_bytes\": " << matrix.size() << ", \"frame_sha256\": \""
+                << golden::sha256::hex(matrix) << "\",\n     \"bin\": \"" << c.name
+                << ".bin\", \"bin_bytes\": " << data.size() << ", \"bin_sha256\": \""
+                << golden::sha256::hex(data) << "\"}";
+      first_ = false;
+    }
+  }
+
+  bool matrices_must_fail() {
+    manifest_ << "\n  ],\n  \"matrices_must_fail\": [";
+    first_ = true;
+    bool right = true;
+    for (const auto& b : golden::bad_matrices(ctx_)) right = bad_matrix(b) && right;
     return right;
   }
 
@@ -196,6 +235,23 @@ class writer {
       std::fprintf(stderr, "%s: expected %s, got %s\n", b.name.c_str(), to_string(b.code).data(),
                    to_string(got).data());
     }
+    return got == b.code;
+  }
+
+  bool bad_matrix(const golden::bad_matrix& b) {
+    bytes out(std::size_t{16} * 128 * 2);
+    const auto unpacked = tersor::unpack_into(ctx_, b.data, out);
+    const tersor::errc got = unpacked ? tersor::errc::ok : unpacked.error().code;
+    if (got != b.code) {
+      std::fprintf(stderr, "%s: expected %s, got %s\n", b.name.c_str(), to_string(b.code).data(),
+                   to_string(got).data());
+    }
+    write(dir_ / "must-fail" / (b.name + ".tersor"), b.data);
+    manifest_ << (first_ ? "" : ",") << "\n    {\"name\": \"" << b.name << "\", \"error\": \""
+              << to_string(b.code) << "\", \"frame\": \"must-fail/" << b.name
+              << ".tersor\", \"frame_bytes\": " << b.data.size() << ",\n     \"frame_sha256\": \""
+              << golden::sha256::hex(b.data) << "\"}";
+    first_ = false;
     return got == b.code;
   }
 
@@ -240,6 +296,8 @@ int golden_files(const fs::path& dir) {
   bool right = true;
   for (const golden::bad_frame& b : golden::must_fail(out.ctx())) right = out.bad(b) && right;
   right = out.containers() && right;
+  out.matrices();
+  right = out.matrices_must_fail() && right;
   out.finish();
   return right ? 0 : 1;
 }

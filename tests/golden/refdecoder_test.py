@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 REFDECODER = ROOT / "spec" / "refdecoder"
 sys.path.insert(0, str(REFDECODER))
 
-from tersor_ref import container, dump, frame  # noqa: E402
+from tersor_ref import container, dump, frame, matrix  # noqa: E402
 from tersor_ref.errors import TersorError  # noqa: E402
 
 RANDOM_FRAMES = 60
@@ -63,10 +63,29 @@ class Vectors(unittest.TestCase):
                 self.assertNotEqual(code_of(bytes(flipped)), "ok")
 
 
+class Matrices(unittest.TestCase):
+    def test_every_matrix_decodes_to_its_bytes(self):
+        matrices = manifest()["matrices"]
+        self.assertGreaterEqual(len(matrices), 10)
+        for v in matrices:
+            with self.subTest(v["name"]):
+                data = (ARGS.vectors / v["frame"]).read_bytes()
+                h = matrix.parse_header(data)
+                self.assertEqual((h.rows, h.cols), (v["rows"], v["cols"]))
+                self.assertTrue(matrix.decode(data) == (ARGS.vectors / v["bin"]).read_bytes())
+
+    def test_every_must_fail_matrix_gives_its_code(self):
+        bad = manifest()["matrices_must_fail"]
+        self.assertGreaterEqual(len(bad), 30)
+        for v in bad:
+            with self.subTest(v["name"]):
+                self.assertEqual(code_of((ARGS.vectors / v["frame"]).read_bytes(), matrix.decode), v["error"])
+
+
 class Files(unittest.TestCase):
     def test_the_original_comes_back(self):
         files = manifest()["files"]
-        self.assertTrue(files)
+        self.assertGreaterEqual(len(files), 2)
         for v in files:
             plain = (ARGS.vectors / v["plain"]).read_bytes()
             self.assertTrue(container.decompress((ARGS.vectors / v["packed"]).read_bytes()) == plain)
@@ -99,6 +118,13 @@ class Program(unittest.TestCase):
             done = program("decode", ARGS.vectors / "rank-bf16-1025-weights.tersor", "-o", out)
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             self.assertTrue(out.read_bytes() == (ARGS.vectors / "bf16-1025-weights.bin").read_bytes())
+
+    def test_decode_takes_matrix_frames(self):
+        with tempfile.TemporaryDirectory() as folder:
+            out = pathlib.Path(folder) / "out"
+            done = program("decode", ARGS.vectors / "packed-bf16-17x130-mixed.tersor", "-o", out)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertTrue(out.read_bytes() == (ARGS.vectors / "packed-bf16-17x130-mixed.bin").read_bytes())
 
     def test_exit_codes(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -5,14 +5,14 @@ Exit codes: 0 done, 1 the data is wrong, 2 it could not be done."""
 import argparse
 import sys
 
-from . import container, dump, frame
+from . import container, dump, frame, matrix
 from .errors import DATA_ERRORS, TersorError
 
 
 def run(argv):
     parser = argparse.ArgumentParser(prog="tersor_ref", description=__doc__.split("\n")[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb, what in (("decode", "one frame to the bytes of its tensor"),
+    for verb, what in (("decode", "one frame or matrix frame to the bytes of its tensor"),
                        ("decompress", "a compressed .safetensors file to the plain one"),
                        ("dump", "annotated bytes of one frame")):
         sub = verbs.add_parser(verb, help=what)
@@ -25,10 +25,14 @@ def run(argv):
     if args.verb == "dump":
         print("\n".join(dump.lines(data)))
         return 0
-    out = frame.decode(data) if args.verb == "decode" else container.decompress(data)
+    out = decode(data) if args.verb == "decode" else container.decompress(data)
     with open(args.output, "wb") as f:
         f.write(out)
     return 0
+
+
+def decode(data):
+    return matrix.decode(data) if matrix.is_matrix(data) else frame.decode(data)
 
 
 def main():

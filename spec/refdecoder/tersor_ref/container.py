@@ -5,7 +5,7 @@ import re
 import struct
 from collections import namedtuple
 
-from . import codecs, digest
+from . import codecs, digest, matrix
 from .errors import TersorError, require
 from .frame import Frame
 
@@ -106,6 +106,8 @@ def _restore(t, packed, listed):
                 "digest_mismatch")
         return packed
     require(len(packed) < size, f"{t.name!r} is larger than the original")
+    if matrix.is_matrix(packed):
+        return _restore_matrix(t, packed, listed)
     f = Frame(packed)
     h = f.header
     require(codecs.DTYPES[h.dtype] == t.dtype, f"dtype of {t.name!r}")
@@ -115,6 +117,14 @@ def _restore(t, packed, listed):
     require(h.shape == (t.shape if len(t.shape) <= 8 else [product]), f"shape of {t.name!r}")
     require(f"{h.header_digest:016x}" == listed, f"frame digest of {t.name!r}", "digest_mismatch")
     return f.decode()
+
+
+def _restore_matrix(t, packed, listed):
+    h = matrix.parse_header(packed)
+    require(matrix.DTYPES[h.dtype] == t.dtype, f"dtype of {t.name!r}")
+    require([h.rows, h.cols] == t.shape, f"shape of {t.name!r}")
+    require(f"{h.words[5]:016x}" == listed, f"matrix digest of {t.name!r}", "digest_mismatch")
+    return matrix.decode(packed)
 
 
 def _check_order(tensors, packed, by_name):

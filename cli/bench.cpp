@@ -212,6 +212,7 @@ void add_bench(CLI::App& program, action& chosen) {
     note_given(*verb, *flags);
     chosen = [flags] { return run(*flags); };
   });
+  add_bench_gemm(*group, chosen);
 }
 
 }  // namespace tersor::cli

@@ -2,38 +2,19 @@
 
 #include <algorithm>
 #include <charconv>
-#include <chrono>
-#include <ctime>
-#include <fstream>
-#include <iterator>
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include "json.hpp"
 #include "output.hpp"
 #include "pareto_svg.hpp"
 #include "progress.hpp"
+#include "run_info.hpp"
 #include "text_file.hpp"
 #include <tersor/program.hpp>
 
 namespace tersor::cli {
 namespace {
-
-/// The command line as it was typed, without the directory of the program.
-std::string command_line() {
-  std::ifstream in("/proc/self/cmdline", std::ios::binary);
-  std::string line{std::istreambuf_iterator<char>(in), {}};
-  while (!line.empty() && line.back() == '\0') line.pop_back();
-  std::replace(line.begin(), line.end(), '\0', ' ');
-  const std::size_t slash = line.substr(0, line.find(' ')).rfind('/');
-  return slash == std::string::npos ? line : line.substr(slash + 1);
-}
-
-std::string now_text() {
-  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now));
-}
 
 std::string speed(std::optional<double> gb_s) {
   return gb_s ? fmt::format("{:.1f}", *gb_s) : "-";

@@ -22,11 +22,14 @@ using action = std::function<int()>;
 
 void add_compress(CLI::App& program, action& chosen);
 void add_decompress(CLI::App& program, action& chosen);
+void add_pack(CLI::App& program, action& chosen);
 void add_verify(CLI::App& program, action& chosen);
 void add_inspect(CLI::App& program, action& chosen);
 void add_analyze(CLI::App& program, action& chosen);
 void add_calibrate(CLI::App& program, action& chosen);
 void add_bench(CLI::App& program, action& chosen);
+void add_bench_gemm(CLI::App& bench, action& chosen);
+void add_tune(CLI::App& program, action& chosen);
 void add_doctor(CLI::App& program, action& chosen);
 
 struct common_flags {

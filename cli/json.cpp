@@ -31,7 +31,7 @@ json tensor_json(const tensor_report& t) {
           {"dtype", t.dtype},
           {"shape", t.shape},
           {"n_values", t.n_values},
-          {"codec", std::string(to_string(t.codec))},
+          {"codec", std::string(t.coding())},
           {"original_bytes", t.original_bytes},
           {"stored_bytes", t.stored_bytes},
           {"bits_per_value", bits_per_value(t.stored_bytes, t.n_values)},
@@ -57,6 +57,7 @@ json report_json(const job& what, const model_report& report) {
   json out = {{"command", std::string(what.command)}, {"source", what.source}};
   if (what.destination) out["destination"] = *what.destination;
   if (what.command == "verify") out["against"] = or_null(what.against);
+  if (what.layout) out["layout"] = *what.layout;
   if (what.codec) out["codec"] = *what.codec;
   if (what.threads) out["threads"] = *what.threads;
   if (what.backend) out["backend"] = *what.backend;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "codec_bench.hpp"
+#include "gemm_bench.hpp"
 #include "gpu_bench.hpp"
 #include <tersor/cuda.hpp>
 #include <tersor/model.hpp>
@@ -20,6 +21,7 @@ struct job {
   std::optional<std::string> destination = {};
   std::optional<std::string> against = {};
   std::optional<std::string> codec = {};
+  std::optional<std::string> layout = {};
   std::optional<unsigned> threads = {};
   std::optional<std::string> backend = {};
   bool dry_run = false;
@@ -37,6 +39,7 @@ struct bench_run {
   std::string date;
 };
 [[nodiscard]] std::string json_of(const bench::gpu_bench_report& report, const bench_run& run);
+[[nodiscard]] std::string json_of(const bench::gemm_bench_report& report, const bench_run& run);
 /// The rows of another program's measurement in the same form. Errors: `malformed`.
 [[nodiscard]] result<std::vector<bench::gpu_row>> peer_rows_of(const std::string& text);
 

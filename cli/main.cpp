@@ -84,8 +84,8 @@ int run(int argc, char** argv) {
   program.set_help_flag("-h,--help", "print this help");
   program.footer(kExamples);
   action chosen;
-  for (const auto add : {add_compress, add_decompress, add_verify, add_inspect, add_analyze, add_calibrate,
-                         add_bench, add_doctor}) {
+  for (const auto add : {add_compress, add_pack, add_decompress, add_verify, add_inspect, add_analyze,
+                         add_calibrate, add_bench, add_tune, add_doctor}) {
     add(program, chosen);
   }
   for (CLI::App* verb : program.get_subcommands([](const CLI::App*) { return true; })) {

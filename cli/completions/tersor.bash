@@ -7,7 +7,7 @@ _tersor() {
   verb=
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
-      compress|decompress|verify|inspect|analyze|calibrate|bench|doctor) verb=${COMP_WORDS[i]}; break ;;
+      compress|pack|decompress|verify|inspect|analyze|calibrate|bench|tune|doctor) verb=${COMP_WORDS[i]}; break ;;
     esac
   done
 
@@ -19,12 +19,18 @@ _tersor() {
         COMPREPLY=($(compgen -W 'rank top16 raw' -- "$cur"))
       fi
       return ;;
+    --inline-escapes) COMPREPLY=($(compgen -W 'auto 24 40 56 72 88' -- "$cur")); return ;;
+    --others) COMPREPLY=($(compgen -W 'raw rank top16' -- "$cur")); return ;;
     --device) COMPREPLY=($(compgen -W 'cpu cuda:0' -- "$cur")); return ;;
     --dtype) COMPREPLY=($(compgen -W 'bf16 f16 e4m3 e5m2' -- "$cur")); return ;;
+    --layout) COMPREPLY=($(compgen -W 'packed tcatbe' -- "$cur")); return ;;
+    --shapes)
+      COMPREPLY=($(compgen -W 'targets llama-3.1-8b llama-3.1-70b llama-3.1-405b qwen3-8b qwen3-14b qwen3-32b' -- "$cur"))
+      return ;;
     --data) COMPREPLY=($(compgen -W 'normal lognormal-columns row-scaled input' -- "$cur")); return ;;
     --chunk-size) COMPREPLY=($(compgen -W '8192' -- "$cur")); return ;;
     -T|--threads) COMPREPLY=($(compgen -W '1 2 4 8 16 32' -- "$cur")); return ;;
-    --include|--exclude|--size|--repeats|--seconds|--rows|--hidden-dim|--warmup|--iters|--kv-tokens|--kv-layers|--commit) return ;;
+    --include|--exclude|--size|--repeats|--seconds|--rows|--hidden-dim|--warmup|--iters|--kv-tokens|--kv-layers|--commit|--n|--split-k|--plan) return ;;
   esac
 
   if [[ $cur == -* ]]; then
@@ -35,6 +41,7 @@ _tersor() {
     case $verb in
       '') flags+=' --version' ;;
       compress) flags+=" $transform --codec --codebook $filter" ;;
+      pack) flags+=" $transform --layout --inline-escapes --others $filter" ;;
       decompress) flags+=" $transform" ;;
       verify) flags+=" --against --threads --no-mmap $output" ;;
       inspect) flags+=" $filter --no-mmap $output" ;;
@@ -43,7 +50,9 @@ _tersor() {
       bench)
         flags+=' --device --threads --input --synthetic --calibration-input --calibrate-on-input --codec --size'
         flags+=' --chunk-size --repeats --seconds --rows --hidden-dim --data --dtype --warmup --iters --graph --pages --kv-tokens'
-        flags+=' --kv-layers --output --plot --commit --peer-json --json --quiet' ;;
+        flags+=' --kv-layers --output --plot --commit --peer-json --json --quiet'
+        flags+=' --shapes --n --layout --no-graph --pdl --unpack --split-k --plan --plans' ;;
+      tune) flags+=' --device --shapes --n --layout --dtype --input --repeats --threads --output --force --json --quiet' ;;
       doctor) flags+=' --json' ;;
     esac
     COMPREPLY=($(compgen -W "$flags" -- "$cur"))
@@ -51,11 +60,11 @@ _tersor() {
   fi
 
   if [[ -z $verb ]]; then
-    COMPREPLY=($(compgen -W 'compress decompress verify inspect analyze calibrate bench doctor' -- "$cur"))
+    COMPREPLY=($(compgen -W 'compress pack decompress verify inspect analyze calibrate bench tune doctor' -- "$cur"))
     return
   fi
   if [[ $verb == bench && $prev == bench ]]; then
-    COMPREPLY=($(compgen -W 'codec' -- "$cur"))
+    COMPREPLY=($(compgen -W 'codec gemm' -- "$cur"))
     return
   fi
   compopt -o filenames 2>/dev/null

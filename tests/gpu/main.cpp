@@ -35,6 +35,11 @@ const std::vector<entry>& entries() {
       {"huge", {16}, run_huge, false},
       {"capacity", {9}, run_capacity},
       {"errors", {}, run_errors},
+      {"matrices", {2}, run_matrices},
+      {"matrix_damage", {3, 5}, run_matrix_damage},
+      {"gemm", {24, 25}, run_gemm},
+      {"gemm_groups", {25}, run_gemm_groups},
+      {"gemm_repeat", {22, 23, 24}, run_gemm_repeat},
   };
   return all;
 }

@@ -17,5 +17,10 @@ void run_streams(const env& e, section& s);
 void run_huge(const env& e, section& s);
 void run_capacity(const env& e, section& s);
 void run_errors(const env& e, section& s);
+void run_matrices(const env& e, section& s);
+void run_matrix_damage(const env& e, section& s);
+void run_gemm(const env& e, section& s);
+void run_gemm_groups(const env& e, section& s);
+void run_gemm_repeat(const env& e, section& s);
 
 }  // namespace gpu_test

@@ -24,6 +24,18 @@ struct pending_copy {
   std::uint64_t group = 0;
 };
 
+/// Copies that land together when they like, and then report to a counter: bytes in bulk, or an arrival.
+struct bulk_copy {
+  struct piece {
+    std::byte* to = nullptr;
+    std::vector<std::byte> value = {};
+  };
+  std::vector<piece> pieces = {};
+  std::uint64_t* counter = nullptr;
+  std::uint64_t n_bytes = 0;
+  std::uint64_t n_arrivals = 0;
+};
+
 struct lane {
   fiber thread;
   scheduler* owner = nullptr;
@@ -48,6 +60,8 @@ struct warp {
   std::uint32_t ready = ~0u;
   std::uint32_t gathering = 0;
   std::uint32_t at_barrier = 0;
+  /// Those of them that wait at a barrier of some threads, by its number.
+  std::array<std::uint32_t, 16> at_barrier_of = {};
   std::uint32_t ended = 0;
   /// What the gathering lanes are in.
   const char* call = "";
@@ -66,7 +80,7 @@ class shared_memory {
   std::size_t size() const { return size_; }
 
  private:
-  static constexpr std::align_val_t kAlignment{128};
+  static constexpr std::align_val_t kAlignment{1024};
   struct release {
     void operator()(std::byte* at) const { ::operator delete(at, kAlignment); }
   };
@@ -79,7 +93,12 @@ struct cta {
 
   std::uint32_t index = 0;
   std::uint32_t n_at_barrier = 0;
+  std::uint32_t n_at_cluster_barrier = 0;
+  std::array<std::uint32_t, 16> n_at_barrier_of = {};
+  std::vector<bulk_copy> bulk_copies = {};
   std::uint32_t n_ended = 0;
+  /// The CTAs of the cluster by rank, this one among them.
+  std::vector<cta*> peers = {};
   std::unique_ptr<shared_memory> shared;
   std::vector<warp> warps;
 };

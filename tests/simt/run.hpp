@@ -12,11 +12,15 @@ namespace simt {
 
 struct grid {
   std::uint32_t n_ctas = 1;
+  /// CTAs of one row of the grid; 0 = all. Those of a cluster are neighbours in a row.
+  std::uint32_t row_ctas = 0;
+  /// CTAs that run together and read each other's shared memory.
+  std::uint32_t cluster = 1;
   /// A multiple of 32.
   std::uint32_t n_threads = 256;
   std::size_t shared_bytes = 0;
   std::uint64_t seed = 0;
-  /// How many CTAs are under way at once; the next one starts when one ends.
+  /// How many CTAs are under way at once, at least a cluster; the next one starts when one ends.
   std::uint32_t resident = 2;
   /// The kernel hangs if every lane went on this often since one of them last stored, counted or ended.
   std::uint64_t idle_rounds = 10000;

@@ -6,6 +6,7 @@
 #include <exception>
 #include <utility>
 
+#include "arrival.hpp"
 #include "words.hpp"
 
 namespace simt {
@@ -23,11 +24,17 @@ shared_memory::shared_memory(std::size_t n_bytes)
 
 scheduler::scheduler(memory& global, const grid& size, const std::function<void(void*)>& body)
     : global_(global), size_(size), body_(body), random_(size.seed), by_order_(random_.one_in(2)) {
-  const std::uint32_t n_slots = std::min(size.resident, size.n_ctas);
+  const std::uint32_t n_clusters = std::max(1u, std::min(size.resident, size.n_ctas) / size.cluster);
+  const std::uint32_t n_slots = size.n_ctas == 0 ? 0 : n_clusters * size.cluster;
   for (std::uint32_t i = 0; i < n_slots; ++i) {
     slots_.push_back(std::make_unique<cta>(size.n_threads / kLanes));
     for (warp& w : slots_.back()->warps) {
       order_.push_back(&w);
+    }
+  }
+  for (std::uint32_t i = 0; i < n_slots; ++i) {
+    for (std::uint32_t k = 0; k < size.cluster; ++k) {
+      slots_[i]->peers.push_back(slots_[i - i % size.cluster + k].get());
     }
   }
   for (std::size_t i = order_.size(); i > 1; --i) {
@@ -36,26 +43,42 @@ scheduler::scheduler(memory& global, const grid& size, const std::function<void(
 }
 
 void scheduler::run() {
-  for (const auto& slot : slots_) {
-    start_next(*slot);
+  for (std::size_t first = 0; first < slots_.size(); first += size_.cluster) {
+    start_cluster(first);
   }
   while (n_live_ != 0) {
+    if (n_bulk_copies_ != 0 && random_.one_in(4)) {
+      land_bulk_copy();
+    }
     warp* w = pick();
+    if (w == nullptr && land_bulk_copy()) {
+      continue;
+    }
     if (w == nullptr) {
       throw kernel_fault("nothing can go on: " + standing());
     }
     run_warp(*w);
-    for (const auto& slot : slots_) {
-      if (slot->n_ended == size_.n_threads && next_cta_ < size_.n_ctas) {
-        start_next(*slot);
+    for (std::size_t first = 0; first < slots_.size(); first += size_.cluster) {
+      const bool all_ended = std::all_of(slots_[first]->peers.begin(), slots_[first]->peers.end(),
+                                         [&](const cta* c) { return c->n_ended == size_.n_threads; });
+      if (all_ended && next_cta_ < size_.n_ctas) {
+        start_cluster(first);
       }
     }
   }
 }
 
+void scheduler::start_cluster(std::size_t first_slot) {
+  for (cta* slot : slots_[first_slot]->peers) {
+    start_next(*slot);
+  }
+}
+
 void scheduler::start_next(cta& slot) {
   slot.index = next_cta_++;
-  slot.n_at_barrier = 0;
+  slot.n_at_barrier = slot.n_at_cluster_barrier = 0;
+  slot.n_at_barrier_of = {};
+  slot.bulk_copies.clear();
   slot.n_ended = 0;
   slot.shared = std::make_unique<shared_memory>(size_.shared_bytes);
   n_live_ += size_.n_threads;
@@ -65,6 +88,7 @@ void scheduler::start_next(cta& slot) {
     w.index = i;
     w.ready = ~0u;
     w.gathering = w.at_barrier = w.ended = 0;
+    w.at_barrier_of = {};
     for (std::uint32_t j = 0; j < kLanes; ++j) {
       lane& l = w.lanes[j];
       l.owner = this;
@@ -77,6 +101,36 @@ void scheduler::start_next(cta& slot) {
       l.thread.start(&scheduler::enter, &l);
     }
   }
+}
+
+void scheduler::start_bulk_copy(bulk_copy copy) {
+  current_->group->group->bulk_copies.push_back(std::move(copy));
+  n_bulk_copies_ += 1;
+}
+
+/// Any copy of any CTA; false if there is none.
+bool scheduler::land_bulk_copy() {
+  const std::size_t first = random_.below(slots_.size());
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    auto& copies = slots_[(first + i) % slots_.size()]->bulk_copies;
+    if (copies.empty()) {
+      continue;
+    }
+    std::swap(copies[random_.below(copies.size())], copies.back());
+    const bulk_copy& copy = copies.back();
+    for (const bulk_copy::piece& piece : copy.pieces) {
+      std::memcpy(piece.to, piece.value.data(), piece.value.size());
+    }
+    auto state = arrival_counter::from(*copy.counter);
+    state.n_bytes -= copy.n_bytes;
+    state.missing -= copy.n_arrivals;
+    *copy.counter = state.settled().word();
+    copies.pop_back();
+    n_bulk_copies_ -= 1;
+    progress();
+    return true;
+  }
+  return false;
 }
 
 warp* scheduler::pick() {
@@ -147,6 +201,16 @@ void scheduler::end_lane(lane& l) {
   }
   if (w.group->n_at_barrier != 0) {
     report("ends while " + std::to_string(w.group->n_at_barrier) + " threads wait for it in a barrier", {});
+    stop();
+  }
+  for (const cta* peer : w.group->peers) {
+    if (peer->n_at_cluster_barrier != 0) {
+      report("ends while threads wait for it in a barrier of the cluster", {});
+      stop();
+    }
+  }
+  if (w.group->n_ended + 1 == size_.n_threads && !w.group->bulk_copies.empty()) {
+    report("ends its CTA while copies to its shared memory are under way", {});
     stop();
   }
   w.ready &= ~l.bit();
@@ -221,6 +285,63 @@ void scheduler::barrier(site where) {
   }
   l.group->ready &= ~l.bit();
   suspend("barrier", where);
+}
+
+void scheduler::barrier_of(std::uint32_t id, std::uint32_t n_threads, site where) {
+  lane& l = *current_;
+  warp& own = *l.group;
+  check_arrival(l, "barrier_of", where);
+  if (id == 0 || id >= own.at_barrier_of.size() || n_threads % kLanes != 0) {
+    report("a barrier of this number or of part of a warp", where);
+    stop();
+  }
+  own.at_barrier |= l.bit();
+  own.at_barrier_of[id] |= l.bit();
+  std::uint32_t& n_arrived = own.group->n_at_barrier_of[id];
+  n_arrived += 1;
+  if (n_arrived == n_threads) {
+    n_arrived = 0;
+    for (warp& w : own.group->warps) {
+      w.at_barrier &= ~w.at_barrier_of[id];
+      w.ready |= w.at_barrier_of[id];
+      w.at_barrier_of[id] = 0;
+    }
+    return;
+  }
+  own.ready &= ~l.bit();
+  suspend("barrier_of", where);
+}
+
+void scheduler::cluster_barrier(site where) {
+  if (size_.cluster == 1) {
+    barrier(where);
+    return;
+  }
+  lane& l = *current_;
+  cta& c = *l.group->group;
+  check_arrival(l, "cluster_barrier", where);
+  l.group->at_barrier |= l.bit();
+  c.n_at_cluster_barrier += 1;
+  std::uint32_t n_arrived = 0;
+  for (const cta* peer : c.peers) {
+    if (peer->n_ended != 0) {
+      report("waits in a barrier of the cluster for threads that have ended", where);
+      stop();
+    }
+    n_arrived += peer->n_at_cluster_barrier;
+  }
+  if (n_arrived == size_.n_threads * size_.cluster) {
+    for (cta* peer : c.peers) {
+      peer->n_at_cluster_barrier = 0;
+      for (warp& w : peer->warps) {
+        w.at_barrier = 0;
+        w.ready = ~0u;
+      }
+    }
+    return;
+  }
+  l.group->ready &= ~l.bit();
+  suspend("cluster_barrier", where);
 }
 
 void scheduler::poll(const char* call, site where) {

@@ -27,6 +27,9 @@ class scheduler {
 
   const lane_values& gather(const char* call, std::uint64_t value, site where);
   void barrier(site where);
+  void barrier_of(std::uint32_t id, std::uint32_t n_threads, site where);
+  void cluster_barrier(site where);
+  void start_bulk_copy(bulk_copy copy);
   void poll(const char* call, site where);
   void crossing(const char* call, site where);
   void progress() { n_idle_ = 0; }
@@ -38,8 +41,10 @@ class scheduler {
 
  private:
   static void enter(void* one_lane);
+  void start_cluster(std::size_t first_slot);
   void start_next(cta& slot);
   warp* pick();
+  bool land_bulk_copy();
   void run_warp(warp& w);
   void resume(lane& l);
   void end_lane(lane& l);
@@ -58,6 +63,7 @@ class scheduler {
   std::vector<warp*> order_;
   std::uint32_t next_cta_ = 0;
   std::uint32_t n_live_ = 0;
+  std::uint32_t n_bulk_copies_ = 0;
   lane* current_ = nullptr;
   bool polled_ = false;
   std::uint64_t n_idle_ = 0;

@@ -71,6 +71,9 @@ TERSOR_DEVICE bool all(bool predicate) {
 TERSOR_DEVICE u32 reduce_add(u32 value) {
   return __reduce_add_sync(kFull, value);
 }
+TERSOR_DEVICE u32 reduce_max(u32 value) {
+  return __reduce_max_sync(kFull, value);
+}
 TERSOR_DEVICE u32 reduce_or(u32 value) {
   return __reduce_or_sync(kFull, value);
 }
@@ -163,6 +166,9 @@ TERSOR_DEVICE u32 atomic_add(u32* p, u32 value) {
 }
 TERSOR_DEVICE void atomic_max(u32* p, u32 value) {
   atomicMax(p, value);
+}
+TERSOR_DEVICE void atomic_min(u64* p, u64 value) {
+  atomicMin(reinterpret_cast<unsigned long long*>(p), static_cast<unsigned long long>(value));
 }
 TERSOR_DEVICE u64 atomic_exchange(u64* p, u64 value) {
   return atomicExch(reinterpret_cast<unsigned long long*>(p), static_cast<unsigned long long>(value));

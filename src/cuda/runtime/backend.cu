@@ -3,6 +3,9 @@
 
 #include <cuda_runtime.h>
 
+#include "cuda/gemm/gemm_launchers.hpp"
+#include "cuda/gemm/pack_launchers.hpp"
+#include "cuda/gemm/tcatbe_launchers.hpp"
 #include "cuda/runtime/launchers.hpp"
 
 namespace tersor::cuda {
@@ -32,6 +35,34 @@ gpu_error store_overflow(dtype type, const page_launch& launch, std::uint32_t ct
 gpu_error load_overflow(dtype type, const page_launch& launch, std::uint32_t ctas, stream s) {
   return launch_load_overflow(type, launch, ctas, s);
 }
+gpu_error unpack_matrix(const unpack_launch& launch, std::uint32_t ctas, stream s) {
+  return launch_unpack(launch, ctas, s);
+}
+gpu_error pack_matrix(int pass, const pack_launch& launch, std::uint32_t ctas, stream s) {
+  return launch_pack(pass, launch, ctas, s);
+}
+gpu_error gemm(gemm_kernel kernel, dtype type, const bulk_gemm_launch& launch, gemm_tile tile,
+               std::uint32_t groups, stream s) {
+  switch (kernel) {
+    case gemm_kernel::warp_mma:
+      return launch_warp_gemm(type, launch, tile, groups, s);
+    case gemm_kernel::bulk_mma:
+      return launch_bulk_gemm(type, launch, tile, groups, s);
+    case gemm_kernel::wgmma:
+      return launch_group_gemm(type, launch, tile, groups, s);
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+gpu_error tcatbe_gemm(const tcatbe_gemm_launch& launch, stream s) {
+  return launch_tcatbe_gemm(launch, s);
+}
+gpu_error tcatbe_unpack(const tcatbe_unpack_launch& launch, std::uint32_t ctas, stream s) {
+  return launch_tcatbe_unpack(launch, ctas, s);
+}
+gpu_error tcatbe_pack(int pass, const tcatbe_pack_launch& launch, std::uint32_t ctas, stream s) {
+  return launch_tcatbe_pack(pass, launch, ctas, s);
+}
 gpu_error clear(void* data, std::uint64_t n_bytes, stream s) {
   return cudaMemsetAsync(data, 0, n_bytes, s);
 }
@@ -45,6 +76,22 @@ std::uint32_t multiprocessors() {
     return 0;
   }
   return static_cast<std::uint32_t>(count);
+}
+
+gpu_error limits(gemm_device& device) {
+  int index = 0, processors = 0, shared = 0;
+  cudaError_t error = cudaGetDevice(&index);
+  const auto ask = [&](int& value, cudaDeviceAttr what) {
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&value, what, index);
+  };
+  ask(device.compute_major, cudaDevAttrComputeCapabilityMajor);
+  ask(device.compute_minor, cudaDevAttrComputeCapabilityMinor);
+  ask(processors, cudaDevAttrMultiProcessorCount);
+  ask(shared, cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  if (error != cudaSuccess) static_cast<void>(cudaGetLastError());
+  device.multiprocessors = static_cast<std::uint32_t>(processors);
+  device.shared_bytes = static_cast<std::uint32_t>(shared);
+  return error;
 }
 
 const char* error_text(gpu_error error) {
@@ -86,6 +133,13 @@ const gpu_backend& linked_gpu_backend() noexcept {
                                            .count_pages = count<page_launch>,
                                            .store_overflow = store_overflow,
                                            .load_overflow = load_overflow,
+                                           .unpack_matrix = unpack_matrix,
+                                           .pack_matrix = pack_matrix,
+                                           .gemm = gemm,
+                                           .tcatbe_gemm = tcatbe_gemm,
+                                           .tcatbe_unpack = tcatbe_unpack,
+                                           .tcatbe_pack = tcatbe_pack,
+                                           .limits = limits,
                                            .clear = clear,
                                            .multiprocessors = multiprocessors,
                                            .error_text = error_text,

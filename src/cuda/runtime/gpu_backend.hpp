@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "cuda/codec/launch.hpp"
-#include <tersor/cuda.hpp>
+#include "cuda/gemm/pack_launch.hpp"
+#include "cuda/gemm/tcatbe_launch.hpp"
+#include <tersor/gemm.hpp>
 
 namespace tersor::cuda {
 
@@ -32,6 +34,16 @@ struct gpu_backend {
   gpu_error (*count_pages)(dtype, const page_launch&, const codebook_request&, std::uint32_t ctas, stream s);
   gpu_error (*store_overflow)(dtype, const page_launch&, std::uint32_t ctas, stream s);
   gpu_error (*load_overflow)(dtype, const page_launch&, std::uint32_t ctas, stream s);
+  gpu_error (*unpack_matrix)(const unpack_launch&, std::uint32_t ctas, stream s);
+  gpu_error (*pack_matrix)(int pass, const pack_launch&, std::uint32_t ctas, stream s);
+  /// `kernel`: warp_mma, bulk_mma or wgmma; the tile is one that is compiled.
+  gpu_error (*gemm)(gemm_kernel kernel, dtype, const bulk_gemm_launch&, gemm_tile, std::uint32_t groups,
+                    stream s);
+  gpu_error (*tcatbe_gemm)(const tcatbe_gemm_launch&, stream s);
+  gpu_error (*tcatbe_unpack)(const tcatbe_unpack_launch&, std::uint32_t ctas, stream s);
+  gpu_error (*tcatbe_pack)(int pass, const tcatbe_pack_launch&, std::uint32_t ctas, stream s);
+  /// All but `has_library` of the current device.
+  gpu_error (*limits)(gemm_device&);
   gpu_error (*clear)(void* data_dev, std::uint64_t n_bytes, stream s);
   /// Multiprocessors of the current device; 0 if there is none.
   std::uint32_t (*multiprocessors)();

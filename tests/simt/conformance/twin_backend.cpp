@@ -51,6 +51,11 @@ std::uint32_t multiprocessors() {
   return device::current() == nullptr ? 0 : device::current()->multiprocessors();
 }
 
+gpu_error limits(tersor::cuda::gemm_device& device) {
+  device = {.multiprocessors = multiprocessors()};
+  return 0;
+}
+
 const char* error_text(gpu_error) {
   return device::current()->fault().c_str();
 }
@@ -79,6 +84,13 @@ const gpu_backend* find_gpu_backend() noexcept {
                                            .count_pages = twin::count_symbols<page_launch>,
                                            .store_overflow = twin::store_overflow,
                                            .load_overflow = twin::load_overflow,
+                                           .unpack_matrix = twin::unpack_matrix,
+                                           .pack_matrix = twin::pack_matrix,
+                                           .gemm = twin::gemm,
+                                           .tcatbe_gemm = twin::tcatbe_gemm,
+                                           .tcatbe_unpack = twin::tcatbe_unpack,
+                                           .tcatbe_pack = twin::tcatbe_pack,
+                                           .limits = twin::limits,
                                            .clear = twin::clear,
                                            .multiprocessors = twin::multiprocessors,
                                            .error_text = twin::error_text,

@@ -21,6 +21,15 @@ gpu_error encode_pages(codec c, dtype type, const page_launch& launch, std::uint
 gpu_error decode_tensors(codec c, dtype type, const tensor_launch& launch, std::uint32_t ctas, stream s);
 gpu_error decode_pages(codec c, dtype type, const page_launch& launch, std::uint32_t ctas, stream s);
 
+gpu_error unpack_matrix(const tersor::cuda::unpack_launch& launch, std::uint32_t ctas, stream s);
+gpu_error pack_matrix(int pass, const tersor::cuda::pack_launch& launch, std::uint32_t ctas, stream s);
+
+gpu_error tcatbe_unpack(const tersor::cuda::tcatbe_unpack_launch& launch, std::uint32_t ctas, stream s);
+gpu_error tcatbe_pack(int pass, const tersor::cuda::tcatbe_pack_launch& launch, std::uint32_t ctas, stream s);
+gpu_error tcatbe_gemm(const tersor::cuda::tcatbe_gemm_launch& launch, stream s);
+gpu_error gemm(tersor::cuda::gemm_kernel kernel, dtype type, const tersor::cuda::bulk_gemm_launch& launch,
+               tersor::cuda::gemm_tile tile, std::uint32_t groups, stream s);
+
 /// Calls a function with the lane type of a dtype.
 template <class Body>
 gpu_error by_dtype(dtype type, const Body& body) {

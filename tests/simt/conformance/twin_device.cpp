@@ -71,6 +71,11 @@ void device::read(const void* at, std::size_t n_bytes, void* out) {
   }
 }
 
+void device::write(std::byte* at, byte_view data) {
+  if (!data.empty() && memory_.write(at, data.size(), 1, data.data()) != simt::memory_error::none)
+    ADD_FAILURE() << "not device memory: " << memory_.describe(at);
+}
+
 bytes device::download(const void* at, std::size_t n_bytes) {
   bytes out(n_bytes);
   read(at, n_bytes, out.data());
@@ -89,19 +94,18 @@ void device::expect_ready(const tersor::cuda::workspace& ws) {
 }
 
 int device::run(std::uint32_t n_ctas, std::size_t shared_bytes, const std::function<void(void*)>& body) {
-  if (n_ctas == 0) {
+  return run({.n_ctas = n_ctas, .n_threads = tersor::cuda::kCtaThreads, .shared_bytes = shared_bytes}, body);
+}
+
+int device::run(simt::grid size, const std::function<void(void*)>& body) {
+  if (size.n_ctas == 0) {
     fault_ = "a launch of no CTAs";
     return 9;
   }
-  const std::uint64_t seed = seed_ + 1000 * n_launches_++;
+  size.seed = seed_ + 1000 * n_launches_++;
+  size.resident = static_cast<std::uint32_t>(1 + size.seed % 3);
   try {
-    simt::run(memory_,
-              {.n_ctas = n_ctas,
-               .n_threads = tersor::cuda::kCtaThreads,
-               .shared_bytes = shared_bytes,
-               .seed = seed,
-               .resident = static_cast<std::uint32_t>(1 + seed % 3)},
-              body);
+    simt::run(memory_, size, body);
   } catch (const simt::kernel_fault& fault) {
     fault_ = fault.what();
     return 1;

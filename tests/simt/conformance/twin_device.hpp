@@ -41,6 +41,8 @@ class device {
   /// A workspace as a caller prepares it, with garbage behind the part that calls leave zero.
   tersor::cuda::workspace reserve_workspace(std::uint64_t n_bytes);
 
+  /// What the host writes into memory of reserve().
+  void write(std::byte* at, byte_view data);
   /// What lies at `at`; a test failure where nothing was written.
   [[nodiscard]] bytes download(const void* at, std::size_t n_bytes);
   template <class T>
@@ -56,6 +58,8 @@ class device {
 
   /// For the backend: 0, or an error with its text in fault().
   int run(std::uint32_t n_ctas, std::size_t shared_bytes, const std::function<void(void*)>& body);
+  /// The same for any grid; seed and residents are the device's.
+  int run(simt::grid size, const std::function<void(void*)>& body);
   int clear(void* at, std::size_t n_bytes);
   [[nodiscard]] const std::string& fault() const { return fault_; }
   [[nodiscard]] std::uint32_t multiprocessors() const { return multiprocessors_; }

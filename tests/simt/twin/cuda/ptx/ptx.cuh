@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "simt/arrival.hpp"
 #include "simt/device.hpp"
 
 #define TERSOR_DEVICE inline
@@ -19,6 +20,9 @@ struct alignas(8) uint2 {
 struct alignas(16) uint4 {
   std::uint32_t x, y, z, w;
 };
+inline uint4 make_uint4(std::uint32_t x, std::uint32_t y, std::uint32_t z, std::uint32_t w) {
+  return {x, y, z, w};
+}
 struct alignas(16) ulonglong2 {
   unsigned long long x, y;
 };
@@ -89,6 +93,10 @@ inline u32 reduce_add(u32 value, site where = site::current()) {
     out += static_cast<u32>(values[i]);
   }
   return out;
+}
+inline u32 reduce_max(u32 value, site where = site::current()) {
+  const auto& values = simt::gather("reduce_max", value, where);
+  return static_cast<u32>(*std::max_element(values, values + 32));
 }
 inline u32 reduce_or(u32 value, site where = site::current()) {
   const auto& values = simt::gather("reduce_or", value, where);
@@ -231,6 +239,9 @@ inline u32 atomic_add(u32* p, u32 value, site where = site::current()) {
 inline void atomic_min(u32* p, u32 value, site where = site::current()) {
   twin::atomic("atomic_min", p, where, [&](u32 old) { return std::min(old, value); });
 }
+inline void atomic_min(u64* p, u64 value, site where = site::current()) {
+  twin::atomic("atomic_min", p, where, [&](u64 old) { return std::min(old, value); });
+}
 inline void atomic_max(u32* p, u32 value, site where = site::current()) {
   twin::atomic("atomic_max", p, where, [&](u32 old) { return std::max(old, value); });
 }
@@ -291,24 +302,21 @@ inline void shared_or_nonzero(u32* p, u32 value, site where = site::current()) {
 inline void shared_add(u32* p, u32 value, site where = site::current()) {
   twin::shared_atomic("shared_add", p, where, [&](u32 old) { return old + value; });
 }
-// An arrival counter: bit 63 the parity of the running phase | 62..32 arrivals of a phase | 31..0 still
-// missing.
 inline void arrival_init(u64* counter, u32 arrivals, site where = site::current()) {
   simt::check_shared("arrival_init", counter, sizeof(u64), where);
-  *counter = static_cast<u64>(arrivals) << 32 | arrivals;
+  *counter = simt::arrival_counter{0, arrivals, arrivals, 0}.word();
 }
 inline void arrive(u64* counter, site where = site::current()) {
   twin::shared_atomic("arrive", counter, where, [](u64 old) {
-    const u64 left = old - 1;
-    if ((left & 0xffffffffu) != 0) return left;
-    const u64 arrivals = left >> 32 & 0x7fffffffu;
-    return ((left >> 63) ^ 1) << 63 | arrivals << 32 | arrivals;
+    auto state = simt::arrival_counter::from(old);
+    state.missing -= 1;
+    return state.settled().word();
   });
 }
 inline bool has_ended(u64* counter, u32 parity, site where = site::current()) {
   simt::check_shared("has_ended", counter, sizeof(u64), where);
   simt::poll("has_ended", where);
-  return *counter >> 63 != parity;
+  return simt::arrival_counter::from(*counter).parity != parity;
 }
 
 }  // namespace ptx

@@ -129,6 +129,55 @@ int32_t tersor_decompress_model(const tersor_context* ctx, const char* src, cons
 /* TERSOR_OK: right. against: the original file or directory, or NULL. */
 int32_t tersor_verify_model(const tersor_context* ctx, const char* src, const char* against);
 
+/* ---- Packed matrices (tersor/packed.hpp has the whole contract) ---- */
+
+enum { TERSOR_LAYOUT_PACKED = 1, TERSOR_LAYOUT_TCATBE = 2 };
+enum { TERSOR_ROW_MAJOR = 0, TERSOR_COLUMN_MAJOR = 1 };
+
+/* A plain BF16 or FP16 matrix in the caller's memory. stride: values from one row (row major) or column
+ * (column major) to the next, 0 = dense. */
+typedef struct tersor_matrix {
+  int32_t dtype;
+  int32_t order;
+  uint64_t rows;
+  uint64_t cols;
+  uint64_t stride;
+  const void* data;
+  uint64_t n_bytes;
+} tersor_matrix;
+
+/* What the header of a packed matrix says; offsets count from its first byte. */
+typedef struct tersor_matrix_info {
+  int32_t layout;
+  int32_t dtype;
+  uint64_t rows;
+  uint64_t cols;
+  uint64_t n_bytes; /* of the packed matrix */
+  uint32_t block_bytes;
+  uint32_t inline_escapes;
+  uint64_t n_overflow;
+  uint64_t blocks_at;
+  uint64_t overflow_at;
+  uint64_t digests_at;
+  uint64_t digest;
+  uint32_t first_symbol;
+  uint32_t reserved;
+} tersor_matrix_info;
+
+/* Upper bound of a packed matrix in bytes, more than the plain one; 0 if the layout does not take the dtype
+ * or a size leaves 64 bits. inline_escapes: a multiple of 8 up to 1024, or 0 for the default. */
+uint64_t tersor_pack_bound(int32_t layout, uint32_t inline_escapes, int32_t dtype, uint64_t rows,
+                           uint64_t cols);
+/* Packs into dst; TERSOR_DESTINATION_TOO_SMALL if the matrix does not fit (never with tersor_pack_bound
+ * bytes). */
+int32_t tersor_pack(const tersor_context* ctx, int32_t layout, uint32_t inline_escapes,
+                    const tersor_matrix* src, void* dst, uint64_t dst_bytes, uint64_t* packed_bytes);
+/* Reads and checks a header of at least 128 bytes. */
+int32_t tersor_inspect_packed(const void* header, uint64_t n_bytes, tersor_matrix_info* info);
+/* Unpacks the matrix that fills `packed`; every digest is compared. */
+int32_t tersor_unpack(const tersor_context* ctx, const void* packed, uint64_t n_bytes, int32_t order,
+                      uint64_t stride, void* dst, uint64_t dst_bytes);
+
 /* ---- NVIDIA GPUs (tersor/cuda.hpp has the whole contract) ----
  *
  * The *_async calls enqueue work on `stream` (a cudaStream_t) of the current device and return; nothing on
@@ -305,6 +354,99 @@ typedef struct tersor_cuda_codec_speed {
 int32_t tersor_cuda_known_speed(int32_t codec, const char* device_name, tersor_cuda_codec_speed* speed);
 /* 1 if encoding makes a transfer of n_bytes over a link of link_gb_s (1e9 bytes a second) faster, else 0. */
 int32_t tersor_cuda_worth_it(uint64_t n_bytes, double link_gb_s, const tersor_cuda_codec_speed* speed);
+
+/* ---- Products with packed matrices (tersor/gemm.hpp has the whole contract) ---- */
+
+enum {
+  TERSOR_CUDA_GEMM_AUTOMATIC = 0,
+  TERSOR_CUDA_GEMM_WARP_MMA = 1,
+  TERSOR_CUDA_GEMM_BULK_MMA = 2,
+  TERSOR_CUDA_GEMM_WGMMA = 3,
+  TERSOR_CUDA_GEMM_TCATBE = 4,
+  TERSOR_CUDA_GEMM_LIBRARY = 5
+};
+
+/* How a product is made; all zero: chosen by the library. */
+typedef struct tersor_cuda_gemm_plan {
+  int32_t kernel;
+  uint32_t n_tile;
+  uint32_t row_blocks;
+  uint32_t ctas;
+  uint32_t split_k;
+} tersor_cuda_gemm_plan;
+
+typedef struct tersor_cuda_gemm_shape {
+  int32_t layout;
+  int32_t dtype;
+  uint64_t rows;
+  uint64_t cols;
+  uint64_t n;      /* tokens */
+  uint32_t groups; /* matrices; 1 for a plain product */
+} tersor_cuda_gemm_shape;
+
+typedef struct tersor_cuda_gemm_device {
+  int32_t compute_major;
+  int32_t compute_minor;
+  uint32_t multiprocessors;
+  uint32_t shared_bytes; /* shared memory that a CTA may have */
+  int32_t has_library;   /* cuBLASLt was found */
+} tersor_cuda_gemm_device;
+
+typedef struct tersor_cuda_gemm_options {
+  const void* bias_dev;     /* rows values (grouped: groups x rows), or NULL */
+  int32_t accumulate;       /* 1: Y += instead of Y = */
+  int32_t overlap_previous; /* 1: programmatic dependent launch */
+  tersor_cuda_gemm_plan plan;
+} tersor_cuda_gemm_options;
+
+/* Verdict of packing or unpacking, 16 bytes. */
+typedef struct tersor_cuda_matrix_result {
+  int32_t code;     /* TERSOR_OK or the fault */
+  uint32_t block;   /* first block that is not good, or 0xffffffff */
+  uint64_t n_bytes; /* packing: size of the packed matrix */
+} tersor_cuda_matrix_result;
+
+/* Matrices of one info, each for its own run of tokens: group i takes rows first_token_dev[i] to
+ * first_token_dev[i + 1] of X and Y. Both arrays are in device memory. */
+typedef struct tersor_cuda_gemm_groups {
+  uint32_t n_groups;
+  const void* const* weights_dev;
+  const int32_t* first_token_dev; /* n_groups + 1 numbers, ascending */
+  uint64_t max_tokens;            /* the most tokens that a group may have */
+  uint64_t n_tokens;              /* rows of X that may be read; 0 = not known */
+} tersor_cuda_gemm_groups;
+
+/* The current device as the planner sees it. */
+int32_t tersor_cuda_current_gemm_device(tersor_cuda_gemm_device* device);
+/* What this build would run; needs no GPU. */
+int32_t tersor_cuda_plan_gemm(const tersor_cuda_gemm_shape* shape, const tersor_cuda_gemm_device* device,
+                              tersor_cuda_gemm_plan* plan);
+/* plan: NULL for the library's choice. */
+uint64_t tersor_cuda_gemm_workspace_size(const tersor_cuda_gemm_shape* shape,
+                                         const tersor_cuda_gemm_plan* plan,
+                                         const tersor_cuda_gemm_device* device);
+
+/* Y[n, rows] = X[n, cols] W^T (+ bias) (+ Y). ldx, ldy: values from row to row, 0 = dense. options: NULL for
+ * none. */
+int32_t tersor_cuda_gemm_async(const tersor_matrix_info* info, const void* packed_dev, const void* x_dev,
+                               uint64_t ldx, void* y_dev, uint64_t ldy, uint64_t n,
+                               const tersor_cuda_gemm_options* options, void* workspace_dev,
+                               uint64_t workspace_bytes, void* stream);
+int32_t tersor_cuda_grouped_gemm_async(const tersor_matrix_info* info, const tersor_cuda_gemm_groups* groups,
+                                       const void* x_dev, uint64_t ldx, void* y_dev, uint64_t ldy,
+                                       const tersor_cuda_gemm_options* options, void* workspace_dev,
+                                       uint64_t workspace_bytes, void* stream);
+
+/* The bytes that tersor_pack makes, from a matrix whose data is in device memory. */
+uint64_t tersor_cuda_pack_workspace_size(int32_t layout, uint32_t inline_escapes, int32_t dtype,
+                                         uint64_t rows, uint64_t cols);
+int32_t tersor_cuda_pack_async(int32_t layout, uint32_t inline_escapes, const tersor_matrix* src_dev,
+                               void* packed_dev, uint64_t capacity, tersor_cuda_matrix_result* result_dev,
+                               void* workspace_dev, uint64_t workspace_bytes, void* stream);
+/* dst_dev: NULL to compare the digests only. result_dev may be NULL. */
+int32_t tersor_cuda_unpack_async(const tersor_matrix_info* info, const void* packed_dev, void* dst_dev,
+                                 int32_t order, uint64_t stride, tersor_cuda_matrix_result* result_dev,
+                                 void* stream);
 
 #ifdef __cplusplus
 }

@@ -4,12 +4,9 @@
 #include <utility>
 
 #include "c_api/call.hpp"
+#include "c_api/handle.hpp"
 #include <tersor/tersor.h>
 #include <tersor/tersor.hpp>
-
-struct tersor_context {
-  tersor::context ctx;
-};
 
 namespace {
 

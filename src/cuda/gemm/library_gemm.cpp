@@ -135,13 +135,16 @@ class descriptors {
 
 class preference {
  public:
-  preference(const library_api& api, const cache_key& key) noexcept : api_(api) {
+  /// `exact`: partial sums are never rounded to the output's type.
+  preference(const library_api& api, const cache_key& key, bool exact) noexcept : api_(api) {
     if (api.preference_create(&get) != CUBLAS_STATUS_SUCCESS) return;
     ok_ = set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, key.ws_bytes) &&
           set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, key.w_alignment) &&
           set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, key.x_alignment) &&
           set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key.y_alignment) &&
-          set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key.y_alignment);
+          set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key.y_alignment) &&
+          (!exact || set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                         static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)));
   }
   preference(const preference&) = delete;
   preference& operator=(const preference&) = delete;
@@ -171,9 +174,9 @@ class device_library final : public library_gemm {
   ~device_library() { (void)api_.destroy(handle_); }
 
   [[nodiscard]] int ask(const library_product& p, std::uint64_t ws_bytes,
-                        cublasLtMatmulHeuristicResult_t* into, int most) const noexcept {
+                        cublasLtMatmulHeuristicResult_t* into, int most, bool exact) const noexcept {
     const descriptors d(api_, p);
-    const preference wish(api_, key_of(p, ws_bytes));
+    const preference wish(api_, key_of(p, ws_bytes), exact);
     int found = 0;
     if (!d.ok() || !wish.ok() ||
         api_.heuristic(handle_, d.product, d.w, d.x, d.y, d.y, wish.get, most, into, &found) !=
@@ -197,7 +200,7 @@ class device_library final : public library_gemm {
       }
     }
     cublasLtMatmulHeuristicResult_t first{};
-    if (ask(p, ws_bytes, &first, 1) != 1) return false;
+    if (ask(p, ws_bytes, &first, 1, true) != 1) return false;
     std::memcpy(choice.algorithm.data(), &first.algo, sizeof first.algo);
     choice.workspace_bytes = first.workspaceSize;
     const std::lock_guard lock(mutex_);
@@ -282,7 +285,7 @@ std::vector<library_choice> library_gemm::choices(const library_product& product
                                                   int most) const {
   std::vector<cublasLtMatmulHeuristicResult_t> found(static_cast<std::size_t>(std::max(most, 1)));
   found.resize(static_cast<std::size_t>(
-      self(*this).ask(dense(product), ws_bytes, found.data(), static_cast<int>(found.size()))));
+      self(*this).ask(dense(product), ws_bytes, found.data(), static_cast<int>(found.size()), false)));
   std::vector<library_choice> choices;
   for (const cublasLtMatmulHeuristicResult_t& f : found) {
     if (f.state != CUBLAS_STATUS_SUCCESS) continue;

@@ -35,6 +35,7 @@ struct repeated {
         differences(8) {
     x.put(0, make_tokens(w.type, n * w.cols, 3));
     differences.fill(0, 8, 0);
+    y.fill(0, y_bytes(), kPoison);
     ws = work.of(tersor::cuda::gemm_workspace_size(
         {.layout = w.layout, .type = w.type, .rows = w.rows, .cols = w.cols, .n = n}, plan, device));
   }

@@ -69,11 +69,11 @@ struct bulk_counters {
   TERSOR_DEVICE void init(u32 stages, u32 split_k) {
     for (u32 i = 0; i < stages * Sizes::kTeams; ++i) {
       ptx::arrival_init(&full[i], 1);
-      ptx::arrival_init(&empty[i], Sizes::kTeam);
+      ptx::arrival_init(&empty[i], 32 * Sizes::kTeam);
     }
     for (u32 i = 0; i < Sizes::kSlabs; ++i) {
       ptx::arrival_init(&slab_full[i], 1);
-      ptx::arrival_init(&slab_empty[i], Sizes::kWarps);
+      ptx::arrival_init(&slab_empty[i], 32 * Sizes::kWarps);
     }
     ptx::arrival_init(&sums_ready, split_k);
     ptx::arrival_init(&sums_taken, split_k);
@@ -270,7 +270,7 @@ TERSOR_DEVICE void multiply_stages(const bulk_gemm_launch& launch, const group_o
         ptx::wait_until_ended(&counters.slab_full[slab.index], slab.parity);
         const u32 stage = ring.index * Sizes::kTeams + team;
         const auto done = [&] {
-          if (lane == 0 && team < n) ptx::arrive(&counters.empty[stage]);
+          if (team < n) ptx::arrive(&counters.empty[stage]);
         };
         if (team < n) {
           ptx::wait_until_ended(&counters.full[stage], ring.parity);
@@ -283,12 +283,14 @@ TERSOR_DEVICE void multiply_stages(const bulk_gemm_launch& launch, const group_o
         if (col >= launch.col_blocks || (team >= n && !Sizes::kGroups)) {
           done();
         } else if constexpr (Sizes::kGroups) {
-          multiplier.multiply_as_group(team < n, block, row + team, col, slice, sums, done);
+          // A warp without a row block keeps the warpgroup company; what it multiplies is not used.
+          multiplier.multiply_as_group(team < n, team < n ? block : slice, row + team, col, slice, sums,
+                                       done);
         } else {
           multiplier.multiply(block, row + team, col, slice, sums, done);
         }
         ptx::sync_warp();
-        if (lane == 0) ptx::arrive(&counters.slab_empty[slab.index]);
+        ptx::arrive(&counters.slab_empty[slab.index]);
         slab.next(Sizes::kSlabs);
       },
       [&](u32 token, u32 row, u32 n) {

@@ -87,8 +87,8 @@ class block_multiplier {
     wipe_repairs(own, lane_, repairs_);
   }
 
-  /// The same by a warpgroup, four warps with a block each and one slice; a warp that is not `active` has
-  /// none. The products are done when it returns.
+  /// The same by a warpgroup, four warps with a block each and one slice. A warp that is not `active` has
+  /// none: `block` is then anything it may read, of a block's size. The products are done when it returns.
   template <u32 kTiles, class Done>
   TERSOR_DEVICE void multiply_as_group(bool active, const u8* block, u32 row, u32 col, const u8* slice,
                                        float (&sums)[kTiles][4], Done done) {
@@ -96,7 +96,6 @@ class block_multiplier {
     block_head head = {};
     own_repairs own;
     if (active) own = repair(block, row, col, head);
-    // An idle warp decodes what happens to be there: its sums are not used.
     const block_lane<Weight> lane(block, repairs_, head, lane_);
     lane.template decode<0>(a[0][0], a[0][1]);
     lane.template decode<1>(a[0][2], a[0][3]);

@@ -21,8 +21,8 @@ using packed_geometry = codec_detail::packed_geometry;
 inline constexpr u32 kNear = 64;
 inline constexpr u32 kNearBytes = 2 * kNear;
 
-/// Bytes of a warp's repairs: one a value, and a place for lanes that have nothing to scatter.
-inline constexpr u32 kRepairBytes = packed_geometry::kValues + 16;
+/// Bytes of a warp's repairs: one a value, and one for each lane that has nothing to scatter.
+inline constexpr u32 kRepairBytes = packed_geometry::kValues + 32;
 inline constexpr u32 kNowhere = packed_geometry::kValues;
 
 /// Escapes that a lane scattered and has to wipe again.
@@ -117,8 +117,8 @@ TERSOR_DEVICE u8 repair_of(u32 symbol, u32 first_symbol) {
 }
 /// Scatters an entry, or nothing; returns where.
 template <class Weight>
-TERSOR_DEVICE u32 scatter_inline(u32 entry, bool is_entry, u32 first_symbol, u8* repairs) {
-  const u32 position = is_entry ? entry & 0x7ffu : kNowhere;
+TERSOR_DEVICE u32 scatter_inline(u32 entry, bool is_entry, u32 first_symbol, u32 lane, u8* repairs) {
+  const u32 position = is_entry ? entry & 0x7ffu : kNowhere + lane;
   repairs[position] = repair_of<Weight>(
       codec_detail::escape_symbol(Weight::kHalf, first_symbol, entry >> packed_geometry::kPositionBits),
       first_symbol);
@@ -132,7 +132,7 @@ TERSOR_DEVICE_RARE void scatter_far(const escape_lists& lists, u32 counts, u32 f
   u32 n_inline = counts & 0xffffu;
   if (n_inline > lists.places) n_inline = lists.places;
   for (u32 i = lists.n_near + lane; i < n_inline; i += 32)
-    scatter_inline<Weight>(ptx::load(lists.far_entries + i), true, first_symbol, repairs);
+    scatter_inline<Weight>(ptx::load(lists.far_entries + i), true, first_symbol, lane, repairs);
   for (u32 i = lane; i < counts >> 16; i += 32) {
     const u64 index = static_cast<u64>(first_overflow) + i;
     if (index >= lists.n_overflow) break;
@@ -149,11 +149,12 @@ TERSOR_DEVICE own_repairs scatter_near(const block_head& head, const escape_list
   own_repairs own;
   const u32 n = head.counts & 0xffffu, first_symbol = head.symbols0 & 0xffu;
   const u32 n_near = n < lists.n_near ? n : lists.n_near;
-  own.first = scatter_inline<Weight>(lists.near_entries[lane], lane < n_near, first_symbol, repairs);
+  own.first = scatter_inline<Weight>(lists.near_entries[lane], lane < n_near, first_symbol, lane, repairs);
   own.two = n_near > 32;
   if (own.two) {
     const u32 i = 32 + lane;
-    own.second = scatter_inline<Weight>(lists.near_entries[i], lane < n_near - 32, first_symbol, repairs);
+    own.second =
+        scatter_inline<Weight>(lists.near_entries[i], lane < n_near - 32, first_symbol, lane, repairs);
   }
   own.many = n > lists.n_near || head.counts >> 16 != 0;
   return own;

@@ -81,9 +81,9 @@ std::string tensor_table(const model_report& report) {
   type_summary all;
   for (const auto& file : report.files) {
     for (const auto& t : file.tensors) {
-      rows.push_back(joined(
-          {printable(t.name), printable(t.dtype), shape_text(t.shape), std::string(t.coding())},
-          numbers(t.n_values, t.original_bytes, t.stored_bytes, t.n_escape_tiles, t.n_raw_tiles)));
+      rows.push_back(
+          joined({printable(t.name), printable(t.dtype), shape_text(t.shape), std::string(t.coding())},
+                 numbers(t.n_values, t.original_bytes, t.stored_bytes, t.n_escape_tiles, t.n_raw_tiles)));
       all.n_values += t.n_values;
       all.original_bytes += t.original_bytes;
       all.stored_bytes += t.stored_bytes;

@@ -43,8 +43,8 @@ std::string file_table(const model_report& report, bool with_tensors) {
                     fmt::format("{:.3f}", ratio_of(file.original_bytes, file.stored_bytes))});
     if (!with_tensors) continue;
     for (const auto& t : file.tensors) {
-      rows.push_back({"  " + printable(t.name), std::string(t.coding()),
-                      human_bytes(t.original_bytes), human_bytes(t.stored_bytes),
+      rows.push_back({"  " + printable(t.name), std::string(t.coding()), human_bytes(t.original_bytes),
+                      human_bytes(t.stored_bytes),
                       fmt::format("{:.3f}", ratio_of(t.original_bytes, t.stored_bytes))});
     }
   }

@@ -15,7 +15,8 @@ namespace tersor {
 
 /// Tile layouts; the numbers stand in the header.
 enum class matrix_layout : std::uint8_t {
-  packed = 1,  ///< Tersor's: 16 x 128 blocks in tensor-core fragment order, 3-bit codes, about 11.5 bits a BF16
+  packed =
+      1,  ///< Tersor's: 16 x 128 blocks in tensor-core fragment order, 3-bit codes, about 11.5 bits a BF16
   tcatbe = 2,  ///< ZipServ's TCA-TBE: three bitmaps per 8 x 8 tile (BF16 only)
 };
 [[nodiscard]] std::string_view to_string(matrix_layout layout) noexcept;
@@ -53,7 +54,7 @@ struct matrix_info {
   std::uint32_t inline_escapes = 0;  ///< packed: places for escapes in a block
   std::uint64_t n_overflow = 0;      ///< packed: escapes in the overflow section; tcatbe: all escapes
   std::uint64_t blocks_at = 0, overflow_at = 0, digests_at = 0;
-  std::uint64_t digest = 0;  ///< covers the header and, through it, every decoded bit
+  std::uint64_t digest = 0;        ///< covers the header and, through it, every decoded bit
   std::uint32_t first_symbol = 0;  ///< tcatbe: the exponent of code 1
 
   [[nodiscard]] double bits_per_weight() const noexcept {
@@ -61,9 +62,9 @@ struct matrix_info {
   }
 };
 
-/// Upper bound of a packed matrix in bytes, whatever the values; 0 if it leaves 64 bits or the layout does not
-/// take the dtype. Escapes cost up to 4 bytes each, so this is more than the source: compare n_bytes with the
-/// source's size, and keep a matrix plain where packing does not pay.
+/// Upper bound of a packed matrix in bytes, whatever the values; 0 if it leaves 64 bits or the layout does
+/// not take the dtype. Escapes cost up to 4 bytes each, so this is more than the source: compare n_bytes with
+/// the source's size, and keep a matrix plain where packing does not pay.
 [[nodiscard]] std::uint64_t pack_bound(dtype type, std::uint64_t rows, std::uint64_t cols,
                                        const pack_options& options = {}) noexcept;
 

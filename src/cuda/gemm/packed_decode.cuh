@@ -16,8 +16,7 @@ namespace tersor::cuda {
 
 using packed_geometry = codec_detail::packed_geometry;
 
-/// Escapes of a block that are looked for beside it: two a lane. Reading them may go beyond the block's
-/// inline places, not beyond kNearBytes.
+/// Escapes of a block that are looked for beside it: two a lane.
 inline constexpr u32 kNear = 64;
 inline constexpr u32 kNearBytes = 2 * kNear;
 
@@ -149,12 +148,15 @@ TERSOR_DEVICE own_repairs scatter_near(const block_head& head, const escape_list
   own_repairs own;
   const u32 n = head.counts & 0xffffu, first_symbol = head.symbols0 & 0xffu;
   const u32 n_near = n < lists.n_near ? n : lists.n_near;
-  own.first = scatter_inline<Weight>(lists.near_entries[lane], lane < n_near, first_symbol, lane, repairs);
+  // Lanes without an entry read the first: what stands behind the block's places may be on its way.
+  const bool first = lane < n_near;
+  own.first =
+      scatter_inline<Weight>(lists.near_entries[first ? lane : 0], first, first_symbol, lane, repairs);
   own.two = n_near > 32;
   if (own.two) {
-    const u32 i = 32 + lane;
-    own.second =
-        scatter_inline<Weight>(lists.near_entries[i], lane < n_near - 32, first_symbol, lane, repairs);
+    const bool second = lane < n_near - 32;
+    own.second = scatter_inline<Weight>(lists.near_entries[second ? 32 + lane : 0], second, first_symbol,
+                                        lane, repairs);
   }
   own.many = n > lists.n_near || head.counts >> 16 != 0;
   return own;

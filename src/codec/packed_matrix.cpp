@@ -39,9 +39,10 @@ status check_packed(const matrix_words& w, const matrix_info& info) {
   const auto inline_escapes = resolve_inline_escapes(info.inline_escapes);
   if (info.inline_escapes == 0 || !inline_escapes)
     return fail_at(errc::malformed, "the number of inline escapes is not allowed", 8 * kWordParameters + 4);
-  if (info.n_overflow > 0xffffffffu)
+  if (info.n_overflow > 0xffffffffu) {
     return fail_at(errc::malformed, "more overflow entries than a block can point to",
                    8 * kWordOverflowCount);
+  }
   const auto sections =
       make_packed_sections(info.type, info.rows, info.cols, info.inline_escapes, info.n_overflow);
   if (!sections) return fail_at(errc::size_overflow, "declared sizes leave 64 bits", 8 * kWordRows);

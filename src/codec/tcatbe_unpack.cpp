@@ -117,9 +117,10 @@ struct unpacked_tile {
     std::uint32_t n = 0;
     for (std::uint32_t s = 0; s < geometry::kStrips; ++s) {
       const std::uint32_t* w = bitmaps.data() + std::size_t{s} * geometry::kStripWords;
-      for (std::uint32_t i = 0; i < geometry::kPlaneWords; ++i)
+      for (std::uint32_t i = 0; i < geometry::kPlaneWords; ++i) {
         n += static_cast<std::uint32_t>(
             std::popcount(w[i] | w[i + geometry::kPlaneWords] | w[i + 2 * geometry::kPlaneWords]));
+      }
       if (n != tcatbe_coded_up_to(counts, s)) return false;
     }
     return true;

@@ -98,11 +98,13 @@ status settle_plan(product& p, const gemm_plan& asked, const gemm_device& device
   const bool hopper = device.compute_major == 9 && device.compute_minor == 0;
   if (needs_aligned_x(plan.kernel)) {
     if (device.shared_bytes < kBulkSharedBytes ||
-        (plan.kernel == gemm_kernel::wgmma ? !hopper : device.compute_major < 9))
+        (plan.kernel == gemm_kernel::wgmma ? !hopper : device.compute_major < 9)) {
       return fail(errc::unsupported, "the plan's kernel does not run on this GPU");
-    if (!x_ready)
+    }
+    if (!x_ready) {
       return fail(errc::unsupported,
                   "the plan's kernel wants X and ldx aligned to 16 bytes, and its rows known");
+    }
   }
   const std::uint32_t most_split = needs_aligned_x(plan.kernel) ? 8 : 1;
   if (plan.ctas == 0 || plan.split_k == 0 || plan.split_k > most_split ||
@@ -230,9 +232,10 @@ result<gemm_device> current_gemm_device() {
   TERSOR_TRY(const gpu_backend* backend, need_backend());
   gemm_device device;
   const gpu_error error = backend->limits(device);
-  if (error != 0)
+  if (error != 0) {
     return fail(errc::backend_unavailable,
                 std::string("no CUDA device is current: ") + backend->error_text(error));
+  }
   device.has_library = library_gemm::find() != nullptr;
   return device;
 }

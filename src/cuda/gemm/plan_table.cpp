@@ -108,7 +108,7 @@ result<gemm_plan_table> gemm_plan_table::from_json(std::string_view text) {
   if (!root.contains("plans") || !root["plans"].is_array()) return fail_json("no plans");
   for (const json& from : root["plans"]) {
     TERSOR_TRY(entry e, entry_of(from));
-    table.entries.push_back(std::move(e));
+    table.entries.push_back(e);
   }
   return table;
 }

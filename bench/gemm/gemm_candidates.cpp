@@ -16,8 +16,8 @@ constexpr std::uint32_t kSplits[] = {1, 2, 4, 8};
 gemm_plan share(gemm_kernel kernel, std::uint32_t n_tile, std::uint32_t row_blocks, std::uint32_t split,
                 const cuda::gemm_shape& shape, const cuda::gemm_device& device) {
   const std::uint64_t blocks = std::max<std::uint64_t>(1, core::ceil_div(shape.rows, 16));
-  const std::uint64_t owned =
-      core::ceil_div(blocks * split, std::max<std::uint32_t>(1, device.multiprocessors));
+  const std::uint64_t at_once = std::max<std::uint32_t>(1, device.multiprocessors / split);
+  const std::uint64_t owned = core::ceil_div(blocks, at_once);
   return {kernel, n_tile, row_blocks, static_cast<std::uint32_t>(core::ceil_div(blocks, owned)), split};
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 
 #include <tersor/codec.hpp>
+#include <tersor/packed.hpp>
 
 namespace {
 
@@ -155,9 +156,34 @@ void must_fail(const context& ctx, const std::filesystem::path& dir, const std::
         std::string(ctx.backend()) + " must fail " + field(object, "name"));
 }
 
+void golden_matrix(const context& ctx, const std::filesystem::path& dir, const std::string& object) {
+  const std::string what = std::string(ctx.backend()) + " golden " + field(object, "name");
+  const bytes packed = read_file(dir / field(object, "frame"));
+  const bytes data = read_file(dir / field(object, "bin"));
+  const auto info = tersor::inspect_packed(packed);
+  if (!info) return check(false, what + " inspect");
+  bytes back(data.size());
+  check(tersor::unpack_into(ctx, packed, back).has_value() && back == data, what + " unpack");
+  const std::string places = field(object, "inline_escapes");
+  const auto again = tersor::pack(
+      ctx, {.type = info->type, .rows = info->rows, .cols = info->cols, .data = data},
+      {.layout = info->layout, .inline_escapes = static_cast<std::uint32_t>(std::stoul(places))});
+  check(again.has_value() && *again == packed, what + " pack");
+}
+
+void matrix_must_fail(const context& ctx, const std::filesystem::path& dir, const std::string& object) {
+  bytes out(std::size_t{16} * 128 * 2);
+  const auto unpacked = tersor::unpack_into(ctx, read_file(dir / field(object, "frame")), out);
+  check(!unpacked && tersor::to_string(unpacked.error().code) == field(object, "error"),
+        std::string(ctx.backend()) + " must fail " + field(object, "name"));
+}
+
 void vectors(const context& ctx, const std::filesystem::path& dir) {
   const bytes raw = read_file(dir / "vectors.json");
   const std::string index(reinterpret_cast<const char*>(raw.data()), raw.size());
+  // The lists of packed matrices are the last ones.
+  const std::size_t matrices = index.find("\"matrices\": [");
+  check(matrices != std::string::npos, "the matrices are there");
   unsigned n_golden = 0;
   unsigned n_must_fail = 0;
   for (std::size_t at = index.find("{\"name\""); at != std::string::npos;
@@ -165,10 +191,10 @@ void vectors(const context& ctx, const std::filesystem::path& dir) {
     const std::string object = index.substr(at, index.find('}', at) + 1 - at);
     if (field(object, "frame").empty()) continue;  // whole files are not this program's business
     if (field(object, "error").empty()) {
-      golden(ctx, dir, object);
+      (at < matrices ? golden : golden_matrix)(ctx, dir, object);
       ++n_golden;
     } else {
-      must_fail(ctx, dir, object);
+      (at < matrices ? must_fail : matrix_must_fail)(ctx, dir, object);
       ++n_must_fail;
     }
   }

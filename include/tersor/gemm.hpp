@@ -101,6 +101,7 @@ struct gemm_options {
                                 const workspace& ws, stream s);
 
 /// Mixture of experts: `n_groups` matrices of the same `info` (n_bytes and overflow counts may differ), each
+/// intact (unpack_async tells; a damaged one may lead the kernel to read outside it), and each
 /// for its own run of tokens. Group i takes the rows `first_token_dev[i] .. first_token_dev[i + 1]` of X and
 /// Y; both arrays are in device memory and are read by the kernel. `max_tokens`: the most tokens that a group
 /// may have; more of them are not computed.

@@ -116,7 +116,7 @@ TERSOR_DEVICE void walk(const cta_share& share, u32 n_tokens, Visit visit, End e
   }
 }
 
-/// The thread that fetches weights. (A lane for each team was slower: lanes wait for each other.)
+/// The thread that fetches weights. (A lane for each team was slower.)
 template <class Sizes>
 TERSOR_DEVICE void fetch_stages(const bulk_gemm_launch& launch, const group_operands& group,
                                 const cta_share& share, u8* stages, bulk_counters<Sizes>& counters) {

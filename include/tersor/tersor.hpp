@@ -26,5 +26,7 @@
 // who use it.
 // 6. Whole safetensors files and model directories.
 #include <tersor/model.hpp>
-// 7. For programs: signals and small output files.
+// 7. One file, tensor by tensor.
+#include <tersor/tensor_file.hpp>
+// 8. For programs: signals and small output files.
 #include <tersor/program.hpp>

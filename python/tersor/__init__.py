@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any, Callable, NamedTuple, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from tersor import _core
 from tersor._core import Buffer, Context, FrameInfo, Histogram, MatrixInfo, backends

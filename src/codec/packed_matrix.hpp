@@ -95,5 +95,11 @@ struct matrix_place {
 [[nodiscard]] status unpack_blocks(const engine& e, const matrix_info& info,
                                    std::span<const std::uint8_t> bytes,
                                    const matrix_place<std::uint8_t>& dst);
+/// Rows of blocks [first, first + count) only, at least one, all of them in the matrix; `dst` begins with
+/// the first of their rows. Blocks of other rows are not looked at, so what is theirs of the overflow section
+/// is not checked.
+[[nodiscard]] status unpack_block_rows(const engine& e, const matrix_info& info,
+                                       std::span<const std::uint8_t> bytes, std::uint64_t first,
+                                       std::uint64_t count, const matrix_place<std::uint8_t>& dst);
 
 }  // namespace tersor::codec_detail

@@ -50,6 +50,8 @@ struct unpack_job {
   const std::uint8_t* base;
   matrix_place<std::uint8_t> dst;
   overflow_run* runs;
+  std::uint64_t first_block, end_block;
+  std::uint64_t first_row;  ///< of the matrix, at the start of dst
 
   std::atomic<std::uint64_t> next_group{0};
   first_error error = {};
@@ -264,7 +266,7 @@ template <bool Half>
 const char* unpack_block(const unpack_job& job, std::uint64_t number, block_work& work, overflow_run& run) {
   const std::uint8_t* block = job.base + geometry::kHeaderBytes + number * job.sections.block_bytes;
   const block_head head = read_head(block + geometry::head_at(Half));
-  const block_window w = window_of(number, job.sections.col_blocks, job.dst.rows, job.dst.cols);
+  const block_window w = window_of(number, job.sections.col_blocks, job.info->rows, job.info->cols);
   if (!note_overflow(job, head, number, run)) return kBadOverflow;
   if (head.n_inline > job.info->inline_escapes) return kBadEscapes;
   if (!is_valid_book<Half>(head)) return kBadBook;
@@ -273,7 +275,9 @@ const char* unpack_block(const unpack_job& job, std::uint64_t number, block_work
   job.ops->map_block != nullptr ? join_mapped<Half>(*job.ops, head, work) : join_block<Half>(head, work);
   if (!put_escapes<Half>(job, head, block, work)) return kBadEscapes;
   if (!w.is_whole() && !has_canonical_padding<Half>(head, work, w)) return kBadPadding;
-  scatter_block(work.values.data(), job.dst, w);
+  block_window to = w;
+  to.row -= job.first_row;
+  scatter_block(work.values.data(), job.dst, to);
   return nullptr;
 }
 
@@ -281,9 +285,9 @@ template <bool Half>
 void unpack_worker(unpack_job& job, block_work& work) {
   while (true) {
     const std::uint64_t group = job.next_group.fetch_add(1, std::memory_order_relaxed);
-    const std::uint64_t first = group * kGroupBlocks;
-    if (first >= job.sections.n_blocks) break;
-    const std::uint64_t end = std::min(first + kGroupBlocks, job.sections.n_blocks);
+    const std::uint64_t first = job.first_block + group * kGroupBlocks;
+    if (first >= job.end_block) break;
+    const std::uint64_t end = std::min(first + kGroupBlocks, job.end_block);
     overflow_run run;
     for (std::uint64_t b = first; b < end && !job.error.is_past(b); ++b) {
       if (const char* wrong = unpack_block<Half>(job, b, work, run); wrong != nullptr) {
@@ -340,19 +344,23 @@ status check_sections(const unpack_job& job) {
 
 }  // namespace
 
-status unpack_blocks(const engine& e, const matrix_info& info, std::span<const std::uint8_t> bytes,
-                     const matrix_place<std::uint8_t>& dst) {
+status unpack_block_rows(const engine& e, const matrix_info& info, std::span<const std::uint8_t> bytes,
+                         std::uint64_t first, std::uint64_t count, const matrix_place<std::uint8_t>& dst) {
   const auto sections =
       make_packed_sections(info.type, info.rows, info.cols, info.inline_escapes, info.n_overflow);
   if (!sections) return fail(errc::size_overflow, "declared sizes leave 64 bits");
-  const std::uint64_t n_groups = core::ceil_div(sections->n_blocks, kGroupBlocks);
+  const std::uint64_t n_blocks = count * sections->col_blocks;
+  const std::uint64_t n_groups = core::ceil_div(n_blocks, kGroupBlocks);
   const auto runs = std::make_unique<overflow_run[]>(n_groups);
   unpack_job job{.ops = e.ops,
                  .info = &info,
                  .sections = *sections,
                  .base = bytes.data(),
                  .dst = dst,
-                 .runs = runs.get()};
+                 .runs = runs.get(),
+                 .first_block = first * sections->col_blocks,
+                 .end_block = first * sections->col_blocks + n_blocks,
+                 .first_row = first * geometry::kRows};
   TERSOR_CHECK(check_sections(job));
   const auto n_workers = static_cast<unsigned>(std::clamp<std::uint64_t>(n_groups, 1, e.pool->size()));
   const auto works = std::make_unique_for_overwrite<block_work[]>(n_workers);
@@ -361,7 +369,13 @@ status unpack_blocks(const engine& e, const matrix_info& info, std::span<const s
                             : unpack_worker<false>(job, works[worker]);
   });
   TERSOR_CHECK(job.error.to_status());
-  return check_runs(job, n_groups);
+  // Where the overflow entries of blocks that were not looked at end is not known.
+  return n_blocks == sections->n_blocks ? check_runs(job, n_groups) : status();
+}
+
+status unpack_blocks(const engine& e, const matrix_info& info, std::span<const std::uint8_t> bytes,
+                     const matrix_place<std::uint8_t>& dst) {
+  return unpack_block_rows(e, info, bytes, 0, core::ceil_div(info.rows, std::uint64_t{geometry::kRows}), dst);
 }
 
 }  // namespace tersor::codec_detail

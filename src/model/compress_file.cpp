@@ -18,7 +18,7 @@ constexpr std::uint64_t kPutBytes = std::uint64_t{64} << 20;
 /// One compression: coded tensors first, then the stored ones, then the header before both.
 class compression {
  public:
-  compression(session& run, const safetensors::input_file& src, safetensors::header head)
+  compression(session& run, tensor_source& src, safetensors::header head)
       : run_(run),
         src_(src),
         head_(std::move(head)),
@@ -46,7 +46,7 @@ class compression {
     TERSOR_CHECK(run_.advance(head_.data_offset()));
     report_.is_safetensors = true;
     report_.is_compressed = true;
-    report_.original_bytes = src_.size();
+    report_.original_bytes = head_.data_offset() + head_.data_bytes;
     report_.stored_bytes = data_at + writer.n_taken();
     return std::move(report_);
   }
@@ -71,22 +71,18 @@ class compression {
   status at_tensor(std::size_t i, Body&& body) {
     const tensor_entry& entry = head_.tensors[i];
     status done = body();
-    src_.drop(head_.data_offset() + entry.begin, entry.end - entry.begin);
+    src_.release(entry);
     if (done) return done;
     error e = std::move(done).error();
     e.tensor = entry.name;
     return tl::unexpected<error>(std::move(e));
   }
 
-  [[nodiscard]] result<std::span<const std::byte>> bytes_of(const tensor_entry& entry) {
-    return src_.view(head_.data_offset() + entry.begin, entry.end - entry.begin, scratch_);
-  }
-
   /// Codes a tensor; one that would not be smaller is left to the second pass.
   status try_coding(std::size_t i, block_writer& writer) {
     TERSOR_CHECK(run_.advance(0));
     const tensor_entry& entry = head_.tensors[i];
-    TERSOR_TRY(const auto bytes, bytes_of(entry));
+    TERSOR_TRY(const auto bytes, src_.bytes_of(entry));
     if (is_packable(entry)) TERSOR_CHECK(try_matrix(i, bytes, writer));
     if (coded_[i] || run_.options().codec == codec::raw) return {};
     return try_frame(i, bytes, writer);
@@ -135,7 +131,7 @@ class compression {
 
   status store(std::size_t i, block_writer& writer) {
     const tensor_entry& entry = head_.tensors[i];
-    TERSOR_TRY(auto bytes, bytes_of(entry));
+    TERSOR_TRY(auto bytes, src_.bytes_of(entry));
     digests_[i] = digest_bytes(run_.ctx(), format::kStoredDigestDomain, bytes);
     report_.tensors[i].digest = digests_[i];
     entries_[i] = entry;
@@ -159,13 +155,12 @@ class compression {
   }
 
   session& run_;
-  const safetensors::input_file& src_;
+  tensor_source& src_;
   safetensors::header head_;
   std::vector<bool> selected_;
   std::vector<bool> coded_;
   std::vector<tensor_entry> entries_;
   std::vector<std::uint64_t> digests_;
-  std::vector<std::byte> scratch_;
   file_report report_ = {};
 };
 
@@ -176,12 +171,18 @@ result<file_report> compress_file(session& run, const safetensors::input_file& s
   auto written = [&]() -> result<file_report> {
     TERSOR_TRY(safetensors::header head, safetensors::read_header(src));
     if (is_container(head)) return fail(errc::wrong_kind, "the file is compressed already");
-    return compression(run, src, std::move(head)).write(out);
+    file_source source(src, head.data_offset());
+    return compression(run, source, std::move(head)).write(out);
   }();
   if (written) return written;
   error e = std::move(written).error();
   if (e.file.empty()) e.file = src.path().string();
   return tl::unexpected<error>(std::move(e));
+}
+
+result<file_report> compress_tensors(session& run, const safetensors::header& head, tensor_source& src,
+                                     safetensors::atomic_file* out) {
+  return compression(run, src, head).write(out);
 }
 
 }  // namespace tersor::model_detail

@@ -6,6 +6,7 @@
 
 #include "model/container.hpp"
 #include "model/session.hpp"
+#include "model/tensor_source.hpp"
 #include "safetensors/atomic_file.hpp"
 
 namespace tersor::model_detail {
@@ -13,6 +14,10 @@ namespace tersor::model_detail {
 /// Writes the container of a plain safetensors file; without `out` it only counts. Nothing is committed.
 [[nodiscard]] result<file_report> compress_file(session& run, const safetensors::input_file& src,
                                                 safetensors::atomic_file* out);
+
+/// The same for the tensors of a header, which come from anywhere.
+[[nodiscard]] result<file_report> compress_tensors(session& run, const safetensors::header& head,
+                                                   tensor_source& src, safetensors::atomic_file* out);
 
 /// Writes the original of a container; without `out` it only checks. Nothing is committed.
 [[nodiscard]] result<file_report> decompress_file(session& run, const container& src,

@@ -28,7 +28,7 @@ class PackedExperts(nn.Module):
         packed = [PackedWeight.pack(weight) for weight in weights]
         stride = max(capacity_of(p.info) for p in packed)
         data = torch.zeros(len(packed), stride, dtype=torch.uint8, device=weights.device)
-        for row, p in zip(data, packed):
+        for row, p in zip(data, packed, strict=True):
             row[: p.nbytes] = p.data
         self.headers = "".join(p.header for p in packed)
         info = packed[0].info
@@ -143,9 +143,10 @@ def compress_experts(model: nn.Module, name: str, module: nn.Module, exact: bool
 
 
 def _why_not(module: nn.Module, weights: list[torch.Tensor]) -> str:
-    if getattr(module, "is_transposed", False):
-        return "experts are stored transposed"
-    if getattr(module, "has_bias", False):
+    # Transformers says both of a module whose call is the one that Experts stands for.
+    if getattr(module, "is_transposed", None) is not False:
+        return "experts are stored transposed, or called in another way"
+    if getattr(module, "has_bias", None) is not False:
         return "experts have biases"
     if any(w.dtype not in (torch.bfloat16, torch.float16) for w in weights):
         return f"{weights[0].dtype} is not packed"

@@ -73,6 +73,27 @@ def _linear_cuda(x, weight, rows, cols, escapes, bias=None, exact=False):
     return y.view(*x.shape[:-1], rows)
 
 
+def _keep_for_backward(ctx, inputs, output):
+    x, weight, ctx.rows, ctx.cols, ctx.escapes = inputs[:5]
+    ctx.dtype = x.dtype
+    ctx.save_for_backward(weight)
+
+
+def _linear_backward(ctx, grad):
+    """Gradients of the input and the bias, so that adapters can be trained over packed weights, which stay frozen."""
+    (weight,) = ctx.saved_tensors
+    of_x = of_bias = None
+    if ctx.needs_input_grad[0]:
+        of_x = grad @ torch.ops.tersor.unpack(weight, ctx.dtype, ctx.rows, ctx.cols, ctx.escapes)
+    if len(ctx.needs_input_grad) > 5 and ctx.needs_input_grad[5]:
+        of_bias = grad.reshape(-1, ctx.rows).sum(0)
+    # Arguments left to their defaults are not counted.
+    return (of_x, None, None, None, None, of_bias, None)[: len(ctx.needs_input_grad)]
+
+
+torch.library.register_autograd("tersor::linear", _linear_backward, setup_context=_keep_for_backward, lib=_library)
+
+
 @_implement("unpack", "Meta")
 def _unpack_fake(weight, dtype, rows, cols, escapes):
     return weight.new_empty(rows, cols, dtype=dtype)

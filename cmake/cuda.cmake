@@ -1,9 +1,34 @@
 # TERSOR_CUDA: AUTO takes the CUDA toolkit (12.8 or newer) where it is, ON demands it, OFF builds without. Sets TERSOR_HAVE_CUDA.
 set(TERSOR_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO, ON or OFF")
 set_property(CACHE TERSOR_CUDA PROPERTY STRINGS AUTO ON OFF)
-set(TERSOR_CUDA_ARCHITECTURES "80-real;86-real;89-real;90-real;100-real;120" CACHE STRING
-  "GPU architectures; the last one also as PTX for newer GPUs")
+set(architectures "80-real;86-real;89-real;90a-real;100-real;120")
+if(SKBUILD)  # pip install: for the GPUs that are here, since all of them take many minutes
+  execute_process(COMMAND nvidia-smi -L OUTPUT_QUIET ERROR_QUIET RESULT_VARIABLE no_gpu)
+  if(NOT no_gpu)
+    set(architectures native)
+  endif()
+endif()
+set(TERSOR_CUDA_ARCHITECTURES "${architectures}" CACHE STRING
+  "GPU architectures; the last one also as PTX for newer GPUs; native: those of this machine's GPUs")
 set(TERSOR_HAVE_CUDA FALSE)
+
+# In `into`, the architectures to compile for. 9.0 is always 9.0a, whose instructions the kernels for Hopper need; CMake's own "native" would
+# leave that out.
+function(tersor_cuda_architectures into)
+  set(wanted ${TERSOR_CUDA_ARCHITECTURES})
+  if(wanted STREQUAL "native")
+    execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
+      OUTPUT_VARIABLE found ERROR_QUIET RESULT_VARIABLE failed OUTPUT_STRIP_TRAILING_WHITESPACE)
+    if(failed)
+      message(FATAL_ERROR "TERSOR_CUDA_ARCHITECTURES=native, but nvidia-smi names no GPU")
+    endif()
+    string(REGEX REPLACE "([0-9]+)\\.([0-9]+)" "\\1\\2-real" found "${found}")
+    string(REPLACE "\n" ";" wanted "${found}")
+    list(REMOVE_DUPLICATES wanted)
+  endif()
+  list(TRANSFORM wanted REPLACE "^90($|-)" "90a\\1")
+  set(${into} ${wanted} PARENT_SCOPE)
+endfunction()
 
 if(TERSOR_CUDA STREQUAL "OFF" OR (CMAKE_CROSSCOMPILING AND NOT TERSOR_CUDA STREQUAL "ON"))
   return()
@@ -13,7 +38,7 @@ if(CUDAToolkit_FOUND AND EXISTS "${CUDAToolkit_NVCC_EXECUTABLE}")
   if(NOT CMAKE_CUDA_COMPILER)
     set(CMAKE_CUDA_COMPILER "${CUDAToolkit_NVCC_EXECUTABLE}")
   endif()
-  set(CMAKE_CUDA_ARCHITECTURES "${TERSOR_CUDA_ARCHITECTURES}")
+  tersor_cuda_architectures(CMAKE_CUDA_ARCHITECTURES)
   enable_language(CUDA)
   set(CMAKE_CUDA_STANDARD 20)
   set(CMAKE_CUDA_STANDARD_REQUIRED ON)

@@ -14,6 +14,7 @@ option(TERSOR_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
 option(TERSOR_BUILD_BENCH "Build the benchmarks" ${PROJECT_IS_TOP_LEVEL})
 option(TERSOR_BUILD_EXAMPLES "Build the examples" ${PROJECT_IS_TOP_LEVEL})
 option(TERSOR_BUILD_PYTHON "Build the Python extension module (needs nanobind)" OFF)
+option(TERSOR_PYTHON_ONLY "Build nothing but the Python extension module, on an installed library (tersor_ROOT)" OFF)
 option(TERSOR_BUILD_FUZZERS "Build the libFuzzer targets (needs clang)" OFF)
 set(TERSOR_SANITIZE "" CACHE STRING "Sanitizers for all targets, e.g. address,undefined")
 

@@ -24,6 +24,11 @@ clang-format --dry-run -Werror "${sources[@]}"
 # The NEON backend needs an AArch64 compilation, which build/release has on such a machine only.
 neon=':!src/cpu/neon.cpp'
 if [ "$(uname -m)" = "aarch64" ]; then neon=':!src/cpu/avx*.cpp'; fi
+# The Python sources are read by ruff where it is installed.
+if command -v ruff >/dev/null; then
+  ruff check --quiet .
+  ruff format --quiet --check .
+fi
 mapfile -t units < <(git ls-files 'src/*.cpp' 'cli/*.cpp' 'examples/*.cpp' "$neon")
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

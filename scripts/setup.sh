@@ -5,7 +5,7 @@
 set -euo pipefail
 
 build_packages=(g++ cmake ninja-build libcli11-dev nlohmann-json3-dev libexpected-dev libfmt-dev libzstd-dev liblz4-dev)
-test_packages=(libgtest-dev python3 pkg-config clang clang-tidy clang-format libclang-rt-14-dev qemu-user
+test_packages=(libgtest-dev python3 python3-dev python3-venv pkg-config clang clang-tidy clang-format libclang-rt-14-dev qemu-user
   g++-aarch64-linux-gnu g++-s390x-linux-gnu)
 
 wanted=("${build_packages[@]}")

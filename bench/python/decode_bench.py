@@ -70,7 +70,7 @@ def measure_decoding(models: dict, batches: list[int], context: int) -> list[dic
             for decoder in all_decoders.values():
                 decoder.rewind()
 
-        seconds = alternate({n: d.graph.replay for n, d in decoders.items()}, times=40, rounds=7, between=rewind)
+        seconds = alternate({n: d.graph.replay for n, d in decoders.items()}, times=20, rounds=5, between=rewind)
         row = {"batch": batch} | {f"{n}_tokens_s": round(batch / s, 1) for n, s in seconds.items()}
         row |= {f"{n}_ms": round(1e3 * s, 4) for n, s in seconds.items()}
         row["speedup"] = {
@@ -144,6 +144,17 @@ def main() -> None:
             name: sum(p.numel() * p.element_size() for p in m.parameters())
             for name, m in {"bf16": model, "tersor": packed}.items()
         },
+    }
+    total = torch.cuda.mem_get_info()[1]
+    config = model.config
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    per_token = 2 * 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim
+    document["kv_cache"] = {
+        "bytes_a_token": per_token,
+        "tokens_beside_the_weights": {
+            name: (total - size) // per_token for name, size in document["model_bytes"].items()
+        },
+        "of_gpu_bytes": total,
     }
     document["prefill"] = measure_prefill({"bf16": model, "tersor": packed}, options.prefill)
     document["decode"] = measure_decoding(models, options.batches, options.context)

@@ -20,7 +20,10 @@ import tersor
 def machine(commit: str) -> dict[str, Any]:
     """What a result must say of where it comes from."""
     driver = subprocess.run(
-        ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True, check=False
+        ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout.split("\n")[0]
     return {
         "gpu": torch.cuda.get_device_name(),

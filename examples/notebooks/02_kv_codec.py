@@ -6,6 +6,7 @@
 from pathlib import Path
 
 import numpy as np
+
 import tersor.numpy
 from tersor.kv import Codec, Encoded
 

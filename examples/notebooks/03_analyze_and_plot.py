@@ -6,9 +6,10 @@
 import tempfile
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 import tersor
 import tersor.plot
-from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = Path(tempfile.mkdtemp(prefix="tersor-"))

@@ -7,9 +7,10 @@
 import copy
 from pathlib import Path
 
-import tersor.torch
 import torch
 import transformers
+
+import tersor.torch
 
 MODEL = Path(__file__).resolve().parents[2] / "tests/data/tinylm-2m"
 

@@ -13,7 +13,14 @@ namespace tersor::python {
 class call_options {
  public:
   explicit call_options(const nb::kwargs& given) {
-    for (const auto& [key, value] : given) take(nb::cast<std::string>(key), value);
+    for (const auto& [key, value] : given) {
+      const std::string name = nb::cast<std::string>(key);
+      try {
+        take(name, value);
+      } catch (const nb::cast_error&) {
+        throw nb::type_error(("option '" + name + "' has a value of the wrong type").c_str());
+      }
+    }
     options_.cancel = &cancelled_;
     options_.on_progress = [this](const progress& p) { report(p); };
   }
@@ -77,7 +84,7 @@ class call_options {
     if (raised_) return;
     try {
       if (PyErr_CheckSignals() != 0) throw nb::python_error();
-      if (callback_.is_valid()) callback_(p.done, p.total, std::string(p.file));
+      if (callback_.is_valid()) callback_(p.done, p.total, text_of(p.file));
     } catch (...) {
       raised_ = std::current_exception();
       cancelled_ = true;

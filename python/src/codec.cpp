@@ -7,17 +7,18 @@ namespace tersor::python {
 namespace {
 
 void bind_context(nb::module_& m) {
-  nb::class_<context>(m, "Context",
-                      "Threads and instruction set of a series of calls; may be shared by threads.")
+  nb::class_<held_context>(m, "Context",
+                           "Threads and instruction set of a series of calls; may be shared by threads.")
       .def(
           "__init__",
-          [](context* self, unsigned threads, std::string_view backend) {
-            new (self) context(unwrap(context::create(threads, backend)));
+          [](held_context* self, unsigned threads, std::string_view backend) {
+            new (self) held_context(unwrap(context::create(threads, backend)));
           },
           nb::arg("threads") = 0, nb::arg("backend") = "")
-      .def_prop_ro("threads", &context::threads)
-      .def_prop_ro("backend", &context::backend)
-      .def("__repr__", [](const context& c) {
+      .def_prop_ro("threads", [](const held_context& held) { return held.get().threads(); })
+      .def_prop_ro("backend", [](const held_context& held) { return held.get().backend(); })
+      .def("__repr__", [](const held_context& held) {
+        const context& c = held.get();
         return "tersor.Context(threads=" + std::to_string(c.threads()) + ", backend='" +
                std::string(c.backend()) + "')";
       });
@@ -55,12 +56,13 @@ void bind_codebook(nb::module_& m) {
       });
   m.def(
       "count_symbols",
-      [](const context& ctx, std::string_view type, const bytes_in& data) {
+      [](const held_context& held, std::string_view type, const bytes_in& data) {
+        const context& ctx = held.get();
         const dtype t = dtype_of(type);
         const auto span = span_of(data);
         return unlocked([&] { return count_symbols(ctx, t, span); });
       },
-      nb::arg("ctx"), nb::arg("dtype"), nb::arg("data"));
+      nb::arg("ctx"), nb::arg("dtype"), nb::arg("data").noconvert());
   m.def(
       "make_codebook",
       [](std::string_view type, const histogram& counts) {
@@ -113,23 +115,28 @@ void bind_encode(nb::module_& m) {
       nb::arg("codec"), nb::arg("dtype"), nb::arg("n_values"));
   m.def(
       "encode",
-      [](const context& ctx, const bytes_in& data, std::string_view type, std::vector<std::uint64_t> shape,
-         std::string_view c, const std::optional<nb::bytes>& book, bool raw_fallback) {
+      [](const held_context& held, const bytes_in& data, std::string_view type,
+         std::vector<std::uint64_t> shape, std::string_view c, const std::optional<nb::bytes>& book,
+         bool raw_fallback) {
+        const context& ctx = held.get();
         const encode_arguments a(data, type, std::move(shape), c, book, raw_fallback);
         return buffer(unlocked([&] { return encode(ctx, a.view, a.options); }));
       },
-      nb::arg("ctx"), nb::arg("data"), nb::arg("dtype"), nb::arg("shape"), nb::arg("codec") = "rank",
-      nb::arg("codebook") = nb::none(), nb::arg("raw_fallback") = true);
+      nb::arg("ctx"), nb::arg("data").noconvert(), nb::arg("dtype"), nb::arg("shape"),
+      nb::arg("codec") = "rank", nb::arg("codebook") = nb::none(), nb::arg("raw_fallback") = true);
   m.def(
       "encode_into",
-      [](const context& ctx, const bytes_in& data, std::string_view type, std::vector<std::uint64_t> shape,
-         const bytes_out& dst, std::string_view c, const std::optional<nb::bytes>& book, bool raw_fallback) {
+      [](const held_context& held, const bytes_in& data, std::string_view type,
+         std::vector<std::uint64_t> shape, const bytes_out& dst, std::string_view c,
+         const std::optional<nb::bytes>& book, bool raw_fallback) {
+        const context& ctx = held.get();
         const encode_arguments a(data, type, std::move(shape), c, book, raw_fallback);
         const auto to = span_of(dst);
         return unlocked([&] { return encode_into(ctx, a.view, to, a.options); });
       },
-      nb::arg("ctx"), nb::arg("data"), nb::arg("dtype"), nb::arg("shape"), nb::arg("dst"),
-      nb::arg("codec") = "rank", nb::arg("codebook") = nb::none(), nb::arg("raw_fallback") = true);
+      nb::arg("ctx"), nb::arg("data").noconvert(), nb::arg("dtype"), nb::arg("shape"),
+      nb::arg("dst").noconvert(), nb::arg("codec") = "rank", nb::arg("codebook") = nb::none(),
+      nb::arg("raw_fallback") = true);
 }
 
 void bind_decode(nb::module_& m) {
@@ -139,40 +146,45 @@ void bind_decode(nb::module_& m) {
         const auto span = span_of(frame);
         return unlocked([&] { return inspect(span); });
       },
-      nb::arg("frame"));
+      nb::arg("frame").noconvert());
   m.def(
       "decode",
-      [](const context& ctx, const bytes_in& frame) {
+      [](const held_context& held, const bytes_in& frame) {
+        const context& ctx = held.get();
         const auto span = span_of(frame);
         tensor t = unlocked([&] { return decode(ctx, span); });
         return nb::make_tuple(buffer(std::move(t.data)), to_string(t.type), tuple_of(t.shape));
       },
-      nb::arg("ctx"), nb::arg("frame"));
+      nb::arg("ctx"), nb::arg("frame").noconvert());
   m.def(
       "decode_into",
-      [](const context& ctx, const bytes_in& frame, const bytes_out& dst) {
+      [](const held_context& held, const bytes_in& frame, const bytes_out& dst) {
+        const context& ctx = held.get();
         const auto from = span_of(frame);
         const auto to = span_of(dst);
         return unlocked([&] { return decode_into(ctx, from, to); });
       },
-      nb::arg("ctx"), nb::arg("frame"), nb::arg("dst"));
+      nb::arg("ctx"), nb::arg("frame").noconvert(), nb::arg("dst").noconvert());
   m.def(
       "decode_chunks",
-      [](const context& ctx, const bytes_in& frame, std::uint64_t first, std::uint64_t count,
+      [](const held_context& held, const bytes_in& frame, std::uint64_t first, std::uint64_t count,
          const bytes_out& dst) {
+        const context& ctx = held.get();
         const auto from = span_of(frame);
         const auto to = span_of(dst);
         return unlocked([&] { return decode_chunks(ctx, from, first, count, to); });
       },
-      nb::arg("ctx"), nb::arg("frame"), nb::arg("first"), nb::arg("count"), nb::arg("dst"));
+      nb::arg("ctx"), nb::arg("frame").noconvert(), nb::arg("first"), nb::arg("count"),
+      nb::arg("dst").noconvert());
   m.def(
       "digest_bytes",
-      [](const context& ctx, std::uint8_t domain, const bytes_in& data) {
+      [](const held_context& held, std::uint8_t domain, const bytes_in& data) {
+        const context& ctx = held.get();
         const auto span = span_of(data);
         const nb::gil_scoped_release release;
         return digest_bytes(ctx, domain, span);
       },
-      nb::arg("ctx"), nb::arg("domain"), nb::arg("data"));
+      nb::arg("ctx"), nb::arg("domain"), nb::arg("data").noconvert());
 }
 
 }  // namespace

@@ -2,14 +2,37 @@
 
 #include <algorithm>
 
+#include <unistd.h>
+
 namespace tersor::python {
 
 void raise(const error& e) {
   const nb::object make = nb::module_::import_("tersor._errors").attr("from_core");
-  const nb::object exception = make(static_cast<int>(e.code), std::string(to_string(e.code)), e.message,
-                                    e.file, e.tensor, e.byte_offset, e.chunk);
+  const nb::object exception =
+      make(static_cast<int>(e.code), std::string(to_string(e.code)), text_of(e.message), text_of(e.file),
+           text_of(e.tensor), e.byte_offset, e.chunk);
   PyErr_SetObject(exception.type().ptr(), exception.ptr());
   throw nb::python_error();
+}
+
+nb::object text_of(std::string_view bytes) {
+  return nb::steal(
+      PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "surrogateescape"));
+}
+
+held_context::held_context(context made)
+    : held_(std::make_unique<context>(std::move(made))), process_(getpid()) {}
+
+held_context::~held_context() {
+  if (getpid() != process_) static_cast<void>(held_.release());
+}
+
+const context& held_context::get() const {
+  if (getpid() != process_) {
+    raise({.code = errc::invalid_argument,
+           .message = "the context was made before a fork, and its threads are not in this process"});
+  }
+  return *held_;
 }
 
 namespace {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -58,6 +59,10 @@ inline void check(const status& outcome) {
   if (!outcome) raise(outcome.error());
 }
 
+/// Text for Python. Paths and names may hold any bytes: those that are no UTF-8 become surrogates, as in
+/// os.fsdecode.
+[[nodiscard]] nb::object text_of(std::string_view bytes);
+
 [[nodiscard]] dtype dtype_of(std::string_view name);
 [[nodiscard]] codec codec_of(std::string_view name);
 [[nodiscard]] matrix_layout layout_of(std::string_view name);
@@ -68,6 +73,23 @@ inline void check(const status& outcome) {
 [[nodiscard]] std::optional<codebook> book_of(const std::optional<nb::bytes>& symbols);
 [[nodiscard]] nb::bytes bytes_of(const codebook& book);
 [[nodiscard]] nb::tuple tuple_of(const std::vector<std::uint64_t>& shape);
+
+/// A context as Python holds it. Threads do not survive a fork: in a child process the parent's context is
+/// abandoned rather than destroyed, which would wait for them without end.
+class held_context {
+ public:
+  explicit held_context(context made);
+  held_context(const held_context&) = delete;
+  held_context& operator=(const held_context&) = delete;
+  ~held_context();
+
+  /// Raises `invalid_argument` in a child process of the one that made it.
+  [[nodiscard]] const context& get() const;
+
+ private:
+  std::unique_ptr<context> held_;
+  long process_;
+};
 
 /// Bytes that Python owns and others may view, by the buffer protocol or DLPack.
 class buffer {

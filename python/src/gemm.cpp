@@ -51,9 +51,10 @@ void bind_products(nb::module_& m) {
         check(cuda::gemm_async({info, pointer(data)}, pointer(x), ldx, pointer(y), ldy, n, options,
                                {pointer(ws), ws_bytes}, stream_of(stream)));
       },
-      nb::arg("info"), nb::arg("data"), nb::arg("x"), nb::arg("ldx"), nb::arg("y"), nb::arg("ldy"),
-      nb::arg("n"), nb::arg("bias") = 0, nb::arg("accumulate") = false, nb::arg("overlap_previous") = false,
-      nb::arg("plan") = "", nb::arg("ws") = 0, nb::arg("ws_bytes") = 0, nb::arg("stream") = 0);
+      nb::arg("info"), nb::arg("data").noconvert(), nb::arg("x"), nb::arg("ldx"), nb::arg("y"),
+      nb::arg("ldy"), nb::arg("n"), nb::arg("bias") = 0, nb::arg("accumulate") = false,
+      nb::arg("overlap_previous") = false, nb::arg("plan") = "", nb::arg("ws") = 0, nb::arg("ws_bytes") = 0,
+      nb::arg("stream") = 0);
   m.def(
       "grouped_gemm",
       [](const matrix_info& info, std::uint32_t n_groups, address weights, address first_token,
@@ -97,7 +98,7 @@ void bind_packing(nb::module_& m) {
             pointer<cuda::matrix_result>(result), {pointer(ws), ws_bytes}, stream_of(stream)));
       },
       nb::arg("dtype"), nb::arg("rows"), nb::arg("cols"), nb::arg("src"), nb::arg("src_bytes"),
-      nb::arg("column_major"), nb::arg("stride"), nb::arg("dst"), nb::arg("capacity"),
+      nb::arg("column_major"), nb::arg("stride"), nb::arg("dst").noconvert(), nb::arg("capacity"),
       nb::arg("inline_escapes"), nb::arg("layout"), nb::arg("result"), nb::arg("ws"), nb::arg("ws_bytes"),
       nb::arg("stream"));
   m.def(
@@ -107,8 +108,8 @@ void bind_packing(nb::module_& m) {
         check(cuda::unpack_async({info, pointer(data)}, pointer(dst), order_of(column_major), stride,
                                  pointer<cuda::matrix_result>(result), stream_of(stream)));
       },
-      nb::arg("info"), nb::arg("data"), nb::arg("dst"), nb::arg("column_major") = false,
-      nb::arg("stride") = 0, nb::arg("result") = 0, nb::arg("stream") = 0);
+      nb::arg("info"), nb::arg("data").noconvert(), nb::arg("dst").noconvert(),
+      nb::arg("column_major") = false, nb::arg("stride") = 0, nb::arg("result") = 0, nb::arg("stream") = 0);
 }
 
 }  // namespace

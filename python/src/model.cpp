@@ -12,8 +12,8 @@ using std::filesystem::path;
 
 nb::dict dict_of(const tensor_report& t) {
   nb::dict d;
-  d["name"] = t.name;
-  d["tensor_type"] = tensor_type(t.name);
+  d["name"] = text_of(t.name);
+  d["tensor_type"] = text_of(tensor_type(t.name));
   d["dtype"] = t.dtype;
   d["shape"] = tuple_of(t.shape);
   d["n_values"] = t.n_values;
@@ -28,7 +28,7 @@ nb::dict dict_of(const tensor_report& t) {
 
 nb::dict dict_of(const file_report& f) {
   nb::dict d;
-  d["name"] = f.name;
+  d["name"] = text_of(f.name);
   d["safetensors"] = f.is_safetensors;
   d["compressed"] = f.is_compressed;
   d["original_bytes"] = f.original_bytes;
@@ -56,21 +56,25 @@ nb::dict dict_of(const model_report& r) {
 void bind_transforms(nb::module_& m) {
   m.def(
       "compress",
-      [](const context& ctx, const path& src, const path& dst, const nb::kwargs& options) {
+      [](const held_context& held, const path& src, const path& dst, const nb::kwargs& options) {
+        const context& ctx = held.get();
         call_options call(options);
         return dict_of(call.run([&](const model_options& o) { return compress(ctx, src, dst, o); }));
       },
       nb::arg("ctx"), nb::arg("src"), nb::arg("dst"), nb::arg("options"));
   m.def(
       "decompress",
-      [](const context& ctx, const path& src, const path& dst, const nb::kwargs& options) {
+      [](const held_context& held, const path& src, const path& dst, const nb::kwargs& options) {
+        const context& ctx = held.get();
         call_options call(options);
         return dict_of(call.run([&](const model_options& o) { return decompress(ctx, src, dst, o); }));
       },
       nb::arg("ctx"), nb::arg("src"), nb::arg("dst"), nb::arg("options"));
   m.def(
       "verify",
-      [](const context& ctx, const path& src, const std::optional<path>& against, const nb::kwargs& options) {
+      [](const held_context& held, const path& src, const std::optional<path>& against,
+         const nb::kwargs& options) {
+        const context& ctx = held.get();
         call_options call(options);
         return dict_of(call.run([&](const model_options& o) { return verify(ctx, src, against, o); }));
       },
@@ -98,7 +102,8 @@ void bind_model(nb::module_& m) {
       .def("codebooks_json", [](const analysis& a) { return calibrate(a).to_json(); });
   m.def(
       "analyze",
-      [](const context& ctx, const std::vector<path>& sources, const nb::kwargs& options) {
+      [](const held_context& held, const std::vector<path>& sources, const nb::kwargs& options) {
+        const context& ctx = held.get();
         call_options call(options);
         return call.run([&](const model_options& o) { return analyze(ctx, sources, o); });
       },

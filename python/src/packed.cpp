@@ -49,7 +49,7 @@ void bind_matrix_info(nb::module_& m) {
       });
   m.def(
       "inspect_packed", [](const bytes_in& header) { return unwrap(inspect_packed(span_of(header))); },
-      nb::arg("header"));
+      nb::arg("header").noconvert());
 }
 
 }  // namespace
@@ -68,9 +68,10 @@ void bind_packed(nb::module_& m) {
       nb::arg("inline_escapes") = 0);
   m.def(
       "pack",
-      [](const context& ctx, const bytes_in& data, std::string_view type, std::uint64_t rows,
+      [](const held_context& held, const bytes_in& data, std::string_view type, std::uint64_t rows,
          std::uint64_t cols, std::string_view layout, std::uint32_t inline_escapes, bool column_major,
          std::uint64_t stride) {
+        const context& ctx = held.get();
         const matrix_view view = {.type = dtype_of(type),
                                   .rows = rows,
                                   .cols = cols,
@@ -80,19 +81,20 @@ void bind_packed(nb::module_& m) {
         const pack_options options = {.layout = layout_of(layout), .inline_escapes = inline_escapes};
         return buffer(unlocked([&] { return pack(ctx, view, options); }));
       },
-      nb::arg("ctx"), nb::arg("data"), nb::arg("dtype"), nb::arg("rows"), nb::arg("cols"),
+      nb::arg("ctx"), nb::arg("data").noconvert(), nb::arg("dtype"), nb::arg("rows"), nb::arg("cols"),
       nb::arg("layout") = "packed", nb::arg("inline_escapes") = 0, nb::arg("column_major") = false,
       nb::arg("stride") = 0);
   m.def(
       "unpack_into",
-      [](const context& ctx, const bytes_in& packed, const bytes_out& dst, bool column_major,
+      [](const held_context& held, const bytes_in& packed, const bytes_out& dst, bool column_major,
          std::uint64_t stride) {
+        const context& ctx = held.get();
         const auto from = span_of(packed);
         const auto to = span_of(dst);
         unlocked([&] { return unpack_into(ctx, from, to, order_of(column_major), stride); });
       },
-      nb::arg("ctx"), nb::arg("packed"), nb::arg("dst"), nb::arg("column_major") = false,
-      nb::arg("stride") = 0);
+      nb::arg("ctx"), nb::arg("packed").noconvert(), nb::arg("dst").noconvert(),
+      nb::arg("column_major") = false, nb::arg("stride") = 0);
 }
 
 }  // namespace tersor::python

@@ -21,11 +21,15 @@ tensor_list tensors_of(const std::vector<nb::tuple>& given) {
   tensor_list list;
   for (const nb::tuple& t : given) {
     if (t.size() != 4) raise({.code = errc::invalid_argument, .message = "a tensor is a tuple of 4"});
-    list.memory.push_back(nb::cast<bytes_in>(t[3]));
-    list.tensors.push_back({.name = nb::cast<std::string>(t[0]),
-                            .dtype = nb::cast<std::string>(t[1]),
-                            .shape = nb::cast<std::vector<std::uint64_t>>(t[2]),
-                            .data = span_of(list.memory.back())});
+    try {
+      list.memory.push_back(nb::cast<bytes_in>(t[3], false));
+      list.tensors.push_back({.name = nb::cast<std::string>(t[0]),
+                              .dtype = nb::cast<std::string>(t[1]),
+                              .shape = nb::cast<std::vector<std::uint64_t>>(t[2]),
+                              .data = span_of(list.memory.back())});
+    } catch (const nb::cast_error&) {
+      throw nb::type_error("a tensor is (name, dtype, shape, bytes)");
+    }
   }
   return list;
 }
@@ -83,30 +87,33 @@ void bind_reading(nb::module_& m) {
       .def("info", &info_of, nb::arg("name"), nb::rv_policy::reference_internal)
       .def(
           "read_into",
-          [](const tensor_file& f, const context& ctx, std::string_view name, const bytes_out& dst) {
+          [](const tensor_file& f, const held_context& held, std::string_view name, const bytes_out& dst) {
+            const context& ctx = held.get();
             unlocked([&] { return f.read_into(ctx, name, span_of(dst)); });
           },
-          nb::arg("ctx"), nb::arg("name"), nb::arg("dst"))
+          nb::arg("ctx"), nb::arg("name"), nb::arg("dst").noconvert())
       .def(
           "read_rows",
-          [](const tensor_file& f, const context& ctx, std::string_view name, std::uint64_t first,
+          [](const tensor_file& f, const held_context& held, std::string_view name, std::uint64_t first,
              std::uint64_t count, const bytes_out& dst) {
+            const context& ctx = held.get();
             unlocked([&] { return f.read_rows(ctx, name, first, count, span_of(dst)); });
           },
-          nb::arg("ctx"), nb::arg("name"), nb::arg("first"), nb::arg("count"), nb::arg("dst"))
+          nb::arg("ctx"), nb::arg("name"), nb::arg("first"), nb::arg("count"), nb::arg("dst").noconvert())
       .def(
           "read_raw",
           [](const tensor_file& f, std::string_view name, std::uint64_t offset, const bytes_out& dst) {
             unlocked([&] { return f.read_raw(name, offset, span_of(dst)); });
           },
-          nb::arg("name"), nb::arg("offset"), nb::arg("dst"))
+          nb::arg("name"), nb::arg("offset"), nb::arg("dst").noconvert())
       .def(
           "read_stored",
-          [](const tensor_file& f, const context& ctx, std::string_view name, std::uint64_t offset,
+          [](const tensor_file& f, const held_context& held, std::string_view name, std::uint64_t offset,
              const bytes_out& dst) {
+            const context& ctx = held.get();
             return unlocked([&] { return f.read_stored(ctx, name, offset, span_of(dst)); });
           },
-          nb::arg("ctx"), nb::arg("name"), nb::arg("offset"), nb::arg("dst"))
+          nb::arg("ctx"), nb::arg("name"), nb::arg("offset"), nb::arg("dst").noconvert())
       .def_ro_static("STORED_STEP", &tensor_file::kStoredStep);
 }
 
@@ -117,8 +124,9 @@ void bind_tensor_file(nb::module_& m) {
   bind_reading(m);
   m.def(
       "save_tensors",
-      [](const context& ctx, const std::vector<nb::tuple>& tensors, const tensor_metadata& metadata,
+      [](const held_context& held, const std::vector<nb::tuple>& tensors, const tensor_metadata& metadata,
          const path& dst, const nb::kwargs& options) {
+        const context& ctx = held.get();
         const tensor_list list = tensors_of(tensors);
         call_options call(options);
         const file_report report = call.run(
@@ -137,13 +145,6 @@ void bind_tensor_file(nb::module_& m) {
         unlocked([&] { return save_plain(list.tensors, metadata, dst, overwrite); });
       },
       nb::arg("tensors"), nb::arg("metadata").none(), nb::arg("dst"), nb::arg("overwrite") = false);
-  m.def(
-      "digest_bytes",
-      [](const context& ctx, std::uint8_t domain, const bytes_in& data) {
-        const nb::gil_scoped_release release;
-        return digest_bytes(ctx, domain, span_of(data));
-      },
-      nb::arg("ctx"), nb::arg("domain"), nb::arg("data"));
 }
 
 }  // namespace tersor::python

@@ -136,12 +136,18 @@ def inspect(frame: Any) -> FrameInfo | MatrixInfo:
 
 def kind(data: Any) -> str:
     """``"frame"`` or ``"matrix"``, told by the magic. Errors: BadMagicError."""
-    magic = bytes(memoryview(data)[:8])
+    from tersor import _arrays
+
+    magic = bytes(_arrays.as_bytes(data)[0][:8])
     if magic == b"\x89TERSOR\n":
         return "frame"
     if magic[:4] == b"TSRM":
         return "matrix"
     raise BadMagicError("neither a frame nor a packed matrix")
+
+
+def _globs(given: Sequence[str]) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)
 
 
 def compress(
@@ -168,7 +174,7 @@ def compress(
     Errors: NotFoundError, AlreadyExistsError, WrongKindError, IoError, MalformedError (not a safetensors file)."""
     return _core.compress(
         context or default_context(), src, dst or _core.default_compressed_path(src), codec=codec, packing=packing,
-        inline_escapes=inline_escapes, codebooks=codebooks, include=list(include), exclude=list(exclude),
+        inline_escapes=inline_escapes, codebooks=codebooks, include=_globs(include), exclude=_globs(exclude),
         overwrite=overwrite, verify=verify, dry_run=dry_run, progress=progress,
     )  # fmt: skip
 
@@ -208,13 +214,23 @@ def verify(
 
 
 def inspect_files(src: str | os.PathLike, *, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> dict:
-    """The tensors of a plain or compressed file or directory; reads headers and indexes only."""
-    return _core.inspect_model(src, include=list(include), exclude=list(exclude))
+    """The tensors of a plain or compressed file or directory; reads headers and indexes only. Globs choose the tensors that
+    are listed; the sizes are those of whole files."""
+    takes, leaves = _globs(include), _globs(exclude)
+
+    def listed(name: str) -> bool:
+        taken = not takes or any(_core.glob_match(glob, name) for glob in takes)
+        return taken and not any(_core.glob_match(glob, name) for glob in leaves)
+
+    report = _core.inspect_model(src)
+    for file in report["files"]:
+        file["tensors"] = [tensor for tensor in file["tensors"] if listed(tensor["name"])]
+    return report
 
 
 def _analysis(sources: Any, include: Sequence[str], exclude: Sequence[str], context: Context | None):
     paths = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
-    return _core.analyze(context or default_context(), paths, include=list(include), exclude=list(exclude))
+    return _core.analyze(context or default_context(), paths, include=_globs(include), exclude=_globs(exclude))
 
 
 def analyze_files(

@@ -7,6 +7,7 @@ import math
 import sys
 from typing import Any
 
+from tersor import _core
 from tersor._errors import error
 
 #: safetensors' names, with the bytes of a value.
@@ -84,17 +85,18 @@ def as_bytes(x: Any) -> tuple[Any, str, tuple[int, ...]]:
             raise error("invalid_argument", f"the tensor is on {x.device}, not on the CPU")
         import torch
 
-        t = x.detach().contiguous()
+        if x.layout != torch.strided:
+            raise error("unsupported", f"{x.layout} is no dense layout")
+        t = x.detach().resolve_neg().contiguous()
         return t.reshape(-1).view(torch.uint8).numpy() if t.numel() else b"", dtype_of_torch(t.dtype), tuple(t.shape)
     if is_numpy(x):
         import numpy
 
-        shape = x.shape
-        array = numpy.ascontiguousarray(x)
-        return array.reshape(-1).view(numpy.uint8), dtype_of_numpy(array.dtype), shape
-    if isinstance(x, (bytes, bytearray, memoryview)):
+        dtype = dtype_of_numpy(x.dtype)
+        return numpy.ascontiguousarray(x).reshape(-1).view(numpy.uint8), dtype, x.shape
+    if isinstance(x, (bytes, bytearray, memoryview, _core.Buffer)):
         view = memoryview(x)
-        if view.format not in ("B", "b", "c") or not view.contiguous:
+        if view.format not in ("B", "c") or not view.c_contiguous or view.ndim != 1:
             import numpy
 
             return as_bytes(numpy.asarray(view))

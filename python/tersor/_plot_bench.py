@@ -100,6 +100,22 @@ def crossovers(batch: list[float], bf16: list[float], tersor: list[float]) -> li
     return found
 
 
+def from_decode_bench(document: dict[str, Any]) -> dict[str, Any]:
+    """The columns that are drawn, out of a decode_bench document: plain BF16 beside the best that Tersor offers."""
+    try:
+        rows = document["decode"]
+        ours = "tersor_fused" if all("tersor_fused_tokens_s" in row for row in rows) else "tersor"
+        return {
+            "batch": [row["batch"] for row in rows],
+            "bf16_tokens_s": [row["bf16_tokens_s"] for row in rows],
+            "tersor_tokens_s": [row[f"{ours}_tokens_s"] for row in rows],
+            "model": document.get("model"),
+            "device": document.get("machine", {}).get("gpu"),
+        }
+    except (KeyError, TypeError, AttributeError):
+        raise style.unfit("the rows of `decode` have no batch, bf16_tokens_s and tersor_tokens_s") from None
+
+
 def draw_batch_throughput(result: dict[str, Any], ax: Axes | None) -> Axes:
     batch, bf16, tersor = _check_throughput(result)
     ax = style.axes(ax)
@@ -109,7 +125,7 @@ def draw_batch_throughput(result: dict[str, Any], ax: Axes | None) -> Axes:
     ax.set_yscale("log")
     ax.set_xticks(batch, [f"{n:g}" for n in batch])
     ax.minorticks_off()
-    ax.set_xlim(min(batch) / 1.3, max(batch) * 1.3)
+    ax.set_xlim(min(batch) / 1.6, max(batch) * 1.4)
     speeds = bf16 + tersor
     ax.set_ylim(min(speeds) / 1.5, max(speeds) * 1.7)
     for n, plain, ours in zip(batch, bf16, tersor, strict=True):

@@ -306,11 +306,12 @@ def batch_throughput(result: Document, *, ax: Axes | None = None) -> Axes:
     """Tokens a second against batch size, BF16 beside Tersor, with the crossover marked.
 
     `result`: `{"batch": [1, 4, ...], "bf16_tokens_s": [...], "tersor_tokens_s": [...]}`, and if known `model`,
-    `device`.
+    `device`; or what bench/python/decode_bench.py writes, of which the fused products are drawn if it has them.
     """
-    from ._plot_bench import draw_batch_throughput
+    from ._plot_bench import draw_batch_throughput, from_decode_bench
 
-    return draw_batch_throughput(style.document(result), ax)
+    document = style.document(result)
+    return draw_batch_throughput(from_decode_bench(document) if "decode" in document else document, ax)
 
 
 def figures(analysis: Document, dtype: str | None = None) -> dict[str, Figure]:

@@ -123,6 +123,8 @@ result<std::uint64_t> original_total(const context& ctx, const fs::path& src, re
   std::uint64_t total = 0;
   for (const tree_entry& entry : entries) {
     total += entry.n_bytes;
+    if (entry.kind == tree_kind::config)
+      total += restored_config_bytes(ctx, src / entry.name) - entry.n_bytes;
     if (entry.kind != tree_kind::safetensors) continue;
     TERSOR_TRY(auto file, open_input(src / entry.name, mode));
     TERSOR_TRY(const auto opened, open_container(ctx, std::move(file)));

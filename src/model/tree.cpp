@@ -61,6 +61,8 @@ class tree_walk {
     std::uint64_t total = 0;
     for (const tree_entry& entry : entries) {
       total += entry.n_bytes;
+      if (!packs_ && entry.kind == tree_kind::config)
+        total += restored_config_bytes(run_.ctx(), src_ / entry.name) - entry.n_bytes;
       if (packs_ || entry.kind != tree_kind::safetensors) continue;
       TERSOR_TRY(auto file, open_input(src_ / entry.name, run_.options().read));
       TERSOR_TRY(const auto opened, open_container(run_.ctx(), std::move(file)));
@@ -110,7 +112,7 @@ class tree_walk {
       if (changed) {
         (packs_ ? report.stored_bytes : report.original_bytes) = changed->size();
         if (out != nullptr) TERSOR_CHECK(out->write(std::as_bytes(std::span(*changed))));
-        TERSOR_CHECK(run_.advance(entry.n_bytes));
+        TERSOR_CHECK(run_.advance(report.original_bytes));
         return report;
       }
     }

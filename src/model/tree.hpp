@@ -35,4 +35,8 @@ struct tree_entry {
 [[nodiscard]] result<file_report> inspect_file(const context& ctx, const std::filesystem::path& src,
                                                const model_options& options);
 
+/// Size of the original of a compressed model's config.json, for progress reports; one that cannot be
+/// restored is refused when its turn comes.
+[[nodiscard]] std::uint64_t restored_config_bytes(const context& ctx, const std::filesystem::path& path);
+
 }  // namespace tersor::model_detail

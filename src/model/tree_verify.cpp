@@ -60,11 +60,20 @@ result<file_report> verify_entry(session& run, const tree_entry& entry, const fs
     TERSOR_CHECK(compare_config(run, src, original, report.original_bytes));
   } else if (!original.empty()) {
     TERSOR_CHECK(compare_files(run, src, original));
+  } else {
+    TERSOR_CHECK(run.advance(entry.n_bytes));
   }
   return report;
 }
 
 }  // namespace
+
+std::uint64_t restored_config_bytes(const context& ctx, const fs::path& path) {
+  const auto text = read_text(path);
+  if (!text) return 0;
+  const auto restored = restore_config(ctx, *text);
+  return restored && *restored ? (*restored)->size() : text->size();
+}
 
 result<model_report> verify_tree(session& run, const fs::path& src, const fs::path& original) {
   TERSOR_TRY(const auto entries, list_tree(src));

@@ -233,3 +233,15 @@ def test_no_global_state():
     )
     # With a backend given, reading rcParams does not choose one, which would load pyplot.
     subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "MPLBACKEND": "agg"})
+
+
+def test_batch_throughput_takes_what_the_benchmark_writes():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    results = Path(__file__).resolve().parents[2] / "bench" / "results"
+    ax = tersor.plot.batch_throughput(results / "python-decode-h100-llama-3.1-8b.json")
+    plain, ours = (line.get_ydata() for line in ax.lines[:2])
+    assert len(plain) == len(ours) == 6 and all(o > p for o, p in zip(ours, plain, strict=True))
+    with pytest.raises(tersor.Error):
+        tersor.plot.batch_throughput({"decode": [{"batch": 1}]})

@@ -120,16 +120,18 @@ class Linear(nn.Module):
         key = prefix + "weight"
         given = state_dict.get(key)
         if given is not None:
-            self._take(given, key, errors)
+            shared = bool(metadata.get("assign_to_params_buffers", False))
+            self._take(given, key, errors, shared)
             state_dict = {k: v for k, v in state_dict.items() if k != key}
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
         if given is not None and key in missing:
             missing.remove(key)
 
-    def _take(self, given: torch.Tensor, key: str, errors: list[str]) -> None:
+    def _take(self, given: torch.Tensor, key: str, errors: list[str], shared: bool) -> None:
         device = self.weight.device if self.weight.device.type != "meta" else given.device
         try:
-            self.load_packed(PackedWeight.from_bytes(given, device))
+            header = header_of(given)
+            self.load_packed(PackedWeight(given.to(device, copy=not shared), header))
         except Exception as fault:
             errors.append(f"{key}: {fault}")
 

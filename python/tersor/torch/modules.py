@@ -50,9 +50,10 @@ class ModuleReport:
 
 def selected(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     """True if a name passes the globs; an empty ``include`` takes all, ``exclude`` wins."""
-    if include and not any(fnmatch.fnmatchcase(name, pattern) for pattern in include):
+    takes, leaves = ([globs] if isinstance(globs, str) else globs for globs in (include, exclude))
+    if takes and not any(fnmatch.fnmatchcase(name, pattern) for pattern in takes):
         return False
-    return not any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)
+    return not any(fnmatch.fnmatchcase(name, pattern) for pattern in leaves)
 
 
 def shared_parameters(model: nn.Module) -> set[int]:

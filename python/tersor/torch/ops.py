@@ -136,6 +136,7 @@ def _encode_cpu(x, codec, codebook=None):
     data, dtype, shape = _arrays.as_bytes(x)
     book = None if codebook is None else codebook.numpy().tobytes()
     n_bytes = _core.encode_into(tersor.default_context(), data, dtype, shape, frame.numpy(), codec, book, False)
+    frame[n_bytes:] = 0
     result = torch.zeros(_core.cuda.FRAME_RESULT_BYTES, dtype=torch.uint8)
     result.view(torch.int64)[1] = n_bytes
     return frame, result

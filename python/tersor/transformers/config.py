@@ -66,7 +66,9 @@ class TersorConfig(QuantizationConfigMixin):
 
     def get_loading_attributes(self) -> dict[str, Any]:
         """The fields that a call of from_pretrained may set for a directory that is already compressed."""
-        return {name: getattr(self, name) for name in ("exact", "fuse", "include", "exclude", "inline_escapes", "verify")}
+        return {
+            name: getattr(self, name) for name in ("exact", "fuse", "include", "exclude", "inline_escapes", "verify")
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, without those of the container that are not set."""

@@ -30,4 +30,4 @@ PYTHON
 "$python" -m pip install --quiet -r "$venv/requirements.txt" pytest ml_dtypes
 "$python" -m pip install --quiet --no-deps .
 
-exec "$python" -m pytest tests/python/test_vllm.py -p no:cacheprovider --durations=10 "$@"
+exec "$python" -m pytest tests/python/test_vllm.py tests/python/test_vllm_layers.py -p no:cacheprovider --durations=10 "$@"

@@ -147,8 +147,8 @@ status read_any(const context& ctx, const container& from, const container_item&
   if (!item.coded) return read_stored(e, from, item, has_digests && whole, begin, dst);
   std::vector<std::byte> scratch;
   TERSOR_TRY(const auto bytes, from.file.view(item.at, item.n_bytes, scratch));
-  const status read = codec_detail::is_matrix_frame(bytes) ? read_matrix(e, item, bytes, begin, dst)
-                                                           : read_frame(e, item, bytes, begin, dst);
+  status read = codec_detail::is_matrix_frame(bytes) ? read_matrix(e, item, bytes, begin, dst)
+                                                     : read_frame(e, item, bytes, begin, dst);
   if (whole) from.file.drop(item.at, item.n_bytes);
   return read;
 }
@@ -204,7 +204,7 @@ result<coded_info> check_head(const container& from, const container_item& item)
   if (item.n_bytes >= head.size()) {
     TERSOR_CHECK(from.file.read_at(item.at, head));
     if (codec_detail::is_matrix_frame(head)) {
-      if (auto info = read_matrix_head(item, head)) return coded_info{.matrix = std::move(info)};
+      if (auto info = read_matrix_head(item, head)) return coded_info{.matrix = info};
     } else if (auto info = read_head(item, head)) {
       return coded_info{.frame = std::move(*info)};
     }

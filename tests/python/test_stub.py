@@ -158,10 +158,14 @@ def mypy(tmp_path: pathlib.Path, program: str) -> tuple[int, str]:
     pytest.importorskip("mypy")
     source = tmp_path / "program.py"
     source.write_text(program)
+    # The package alone: mypy refuses a site-packages as its path.
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "tersor").symlink_to(STUBS.parent)
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--no-site-packages", "--ignore-missing-imports", "--follow-imports=silent",
          "--config-file=", f"--cache-dir={tmp_path / 'cache'}", source.name],
-        cwd=tmp_path, env={"MYPYPATH": str(STUBS.parents[1]), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+        cwd=tmp_path, env={"MYPYPATH": str(packages), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr

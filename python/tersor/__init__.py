@@ -23,6 +23,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from tersor import _interpreter  # noqa: F401  (first of all: it may refuse)
+
+# isort: split
 from tersor import _core
 from tersor._core import Buffer, Context, FrameInfo, Histogram, MatrixInfo, backends
 from tersor._errors import (

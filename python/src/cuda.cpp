@@ -1,19 +1,10 @@
 // Frames on the GPU. Addresses and streams are integers; everything acts on the current device.
-#include "common.hpp"
-#include <tersor/cuda.hpp>
+#include "device.hpp"
 
 namespace tersor::python {
 namespace {
 
-using address = std::uintptr_t;
 using cuda::workspace;
-
-cuda::stream stream_of(address s) {
-  return pointer<CUstream_st>(s);
-}
-cuda::tail_order tails_of(bool canonical) {
-  return canonical ? cuda::tail_order::canonical : cuda::tail_order::free;
-}
 
 /// One tensor to encode as Python gives it: (dtype, shape, src, codebook bytes or None, codebook address,
 /// frame, capacity, result).

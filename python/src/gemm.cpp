@@ -1,15 +1,9 @@
 // Packed matrices on the GPU: products, packing, unpacking.
-#include "common.hpp"
+#include "device.hpp"
 #include <tersor/gemm.hpp>
 
 namespace tersor::python {
 namespace {
-
-using address = std::uintptr_t;
-
-cuda::stream stream_of(address s) {
-  return pointer<CUstream_st>(s);
-}
 
 cuda::gemm_plan plan_of(std::string_view text) {
   if (text.empty()) return {};

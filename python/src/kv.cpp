@@ -2,21 +2,12 @@
 #include <algorithm>
 #include <array>
 
-#include "common.hpp"
-#include <tersor/cuda.hpp>
+#include "device.hpp"
 
 namespace tersor::python {
 namespace {
 
 namespace kv = cuda::kv;
-using address = std::uintptr_t;
-
-cuda::stream stream_of(address s) {
-  return pointer<CUstream_st>(s);
-}
-cuda::tail_order tails_of(bool canonical) {
-  return canonical ? cuda::tail_order::canonical : cuda::tail_order::free;
-}
 
 kv::pool_order pool_order_of(std::string_view name) {
   constexpr std::array<std::string_view, 5> kNames = {"kv_blocks_nhd", "blocks_kv_nhd", "kv_blocks_hnd",

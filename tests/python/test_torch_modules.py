@@ -171,6 +171,26 @@ def test_experts():
     assert fresh.load_state_dict(missing, strict=False).missing_keys == [key]
 
 
+def test_experts_that_packing_makes_larger_stay_plain():
+    plain = model_of(CONFIGS["qwen3_moe"])
+    for module in plain.modules():
+        if hasattr(module, "gate_up_proj"):
+            for weight in (module.gate_up_proj, module.down_proj):
+                weight.data *= 2.0 ** torch.randint(-60, 60, weight.shape)
+    packed, report = compressed(plain)
+    kept = [layer for layer in report.layers if "experts" in layer.name]
+    assert len(kept) == 4 and {(k.action, k.reason) for k in kept} == {("kept", "packing does not make it smaller")}
+    assert all(k.stored_bytes == k.plain_bytes for k in kept)
+    for a, b in zip(plain.parameters(), (p for p in packed.parameters()), strict=True):
+        assert a.dim() < 3 or torch.equal(a, b)
+
+
+def test_experts_take_the_option_of_the_layout():
+    packed, _ = compressed(model_of(CONFIGS["qwen3_moe"]), inline_escapes=64)
+    experts = [m for m in packed.modules() if isinstance(m, tt.PackedExperts)]
+    assert len(experts) == 4 and all(e.escapes == 64 for e in experts)
+
+
 def test_experts_by_groups():
     """The product of sorted tokens, as a GPU does it, here by its reference on the CPU."""
     weights = (torch.randn(3, 128, 64) * 0.02).bfloat16()

@@ -19,13 +19,18 @@ def holds_experts(module: nn.Module) -> bool:
     return all(isinstance(weight, nn.Parameter) and weight.dim() == 3 for weight in (up, down))
 
 
+def up_name_of(module: nn.Module) -> str:
+    """The name of the parameter that a module of experts multiplies first."""
+    return next(name for name in _UP if hasattr(module, name))
+
+
 class PackedExperts(nn.Module):
     """The matrices of all experts, [experts, stride] of uint8: row e begins with expert e's packed matrix."""
 
-    def __init__(self, weights: torch.Tensor):
+    def __init__(self, weights: torch.Tensor, inline_escapes: int = 0):
         """Packs ``weights`` [experts, rows, cols], one expert after the other."""
         super().__init__()
-        packed = [PackedWeight.pack(weight) for weight in weights]
+        packed = [PackedWeight.pack(weight, inline_escapes=inline_escapes) for weight in weights]
         stride = max(capacity_of(p.info) for p in packed)
         data = torch.zeros(len(packed), stride, dtype=torch.uint8, device=weights.device)
         for row, p in zip(data, packed, strict=True):
@@ -78,16 +83,25 @@ class Experts(nn.Module):
     #: Tokens an expert, on average, beyond which unpacking pays.
     most_fused_tokens = 64
 
-    def __init__(self, original: nn.Module, exact: bool = False):
+    def __init__(self, original: nn.Module, up: PackedExperts, down: PackedExperts, exact: bool = False):
+        """Takes the place of ``original``, whose parameters it lets go; see ``pack``."""
         super().__init__()
         self.exact = exact
-        self.up_name = next(name for name in _UP if hasattr(original, name))
-        self.up = PackedExperts(getattr(original, self.up_name).data)
+        self.up_name = up_name_of(original)
+        self.up, self.down = up, down
         setattr(original, self.up_name, None)
-        self.down = PackedExperts(original.down_proj.data)
         original.down_proj = None
-        self.num_experts = self.up.n_experts
+        self.num_experts = up.n_experts
         self.original = original
+
+    @staticmethod
+    def pack(original: nn.Module, exact: bool = False, inline_escapes: int = 0) -> Experts | None:
+        """Packs a module's experts where they are. None, and nothing changed, if that would not make them smaller."""
+        plain = [getattr(original, up_name_of(original)), original.down_proj]
+        packed = [PackedExperts(weight.data, inline_escapes) for weight in plain]
+        if sum(p.weight.nbytes for p in packed) >= sum(weight.nbytes for weight in plain):
+            return None
+        return Experts(original, *packed, exact)
 
     def forward(self, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor):
         tokens, top_k = top_k_index.shape
@@ -128,17 +142,19 @@ def compress_experts(model: nn.Module, name: str, module: nn.Module, exact: bool
     """Replaces one module of experts; the reports of its matrices."""
     from tersor.torch.modules import LayerReport, replace
 
-    del inline_escapes  # the default: experts of one module share their layout
-    up_name = next(up for up in _UP if hasattr(module, up))
-    shapes = {kind: getattr(module, kind) for kind in (up_name, "down_proj")}
-    sizes = {kind: (tuple(w.shape), w.numel() * w.element_size()) for kind, w in shapes.items()}
-    reason = _why_not(module, list(shapes.values()))
-    del shapes
-    if reason:
+    up_name = up_name_of(module)
+    weights = {kind: getattr(module, kind) for kind in (up_name, "down_proj")}
+    sizes = {kind: (tuple(w.shape), w.nbytes) for kind, w in weights.items()}
+    reason = _why_not(module, list(weights.values()))
+    del weights
+    made = None
+    if not reason:
+        made = Experts.pack(module, exact, inline_escapes)
+        reason = "packing does not make it smaller"
+    if made is None:
         return [LayerReport(f"{name}.{k}", shape, n, n, "kept", reason) for k, (shape, n) in sizes.items()]
-    made = Experts(module, exact)
     replace(model, name, made)
-    stored = {up_name: made.up.weight.numel(), "down_proj": made.down.weight.numel()}
+    stored = {up_name: made.up.weight.nbytes, "down_proj": made.down.weight.nbytes}
     return [LayerReport(f"{name}.{k}", shape, n, stored[k], "packed") for k, (shape, n) in sizes.items()]
 
 

@@ -12,10 +12,12 @@ from tersor.torch import Experts
 from tersor.torch.modules import replace
 
 
-def install_experts(model: nn.Module, path: str, exact: bool) -> dict[str, nn.Parameter]:
+def install_experts(model: nn.Module, path: str, exact: bool, inline_escapes: int) -> dict[str, nn.Parameter]:
     """Packs a module whose parameters are loaded, and puts the packed one in its place; the new parameters by
-    name."""
-    packed = Experts(model.get_submodule(path), exact)
+    name. Nothing, if packing would not make them smaller."""
+    packed = Experts.pack(model.get_submodule(path), exact, inline_escapes)
+    if packed is None:
+        return {}
     # Loading is not over, and Transformers would initialize what it did not load itself.
     for module in packed.modules():
         module._is_hf_initialized = True

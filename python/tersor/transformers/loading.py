@@ -105,7 +105,7 @@ class Loader:
         if not others <= self._waiting:
             return {name: value}
         self._set(name, value)
-        return install_experts(self.model, path, self.config.exact)
+        return install_experts(self.model, path, self.config.exact, self.config.inline_escapes) or {name: value}
 
     def settle(self) -> None:
         """Decodes what reached the model past the converters, as a tensor does whose renamed key the model does not

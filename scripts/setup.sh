@@ -4,7 +4,8 @@
 #   scripts/setup.sh --test   what the tests need as well
 set -euo pipefail
 
-build_packages=(g++ cmake ninja-build libcli11-dev nlohmann-json3-dev libexpected-dev libfmt-dev libzstd-dev liblz4-dev)
+build_packages=(g++ cmake ninja-build libcli11-dev nlohmann-json3-dev libexpected-dev libfmt-dev libzstd-dev liblz4-dev libssl-dev
+  liburing-dev libucx-dev)
 test_packages=(libgtest-dev python3 python3-dev python3-venv pkg-config clang clang-tidy clang-format libclang-rt-14-dev qemu-user
   g++-aarch64-linux-gnu g++-s390x-linux-gnu)
 
@@ -14,8 +15,8 @@ if [ "${1:-}" = "--test" ]; then wanted+=("${test_packages[@]}"); fi
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
   cat >&2 <<EOT
 This is not a Debian-like system, so nothing was installed. Tersor needs a C++20 compiler (GCC >= 12 or clang >= 14),
-CMake >= 3.25, ninja, and the headers of CLI11, nlohmann-json >= 3.11, tl::expected and fmt; zstd and lz4 are optional
-(rows of the benchmark); the tests also need GoogleTest and Python 3. Install them with your package manager and run
+CMake >= 3.25, ninja, and the headers of CLI11, nlohmann-json >= 3.11, tl::expected and fmt; zstd and lz4 (rows of the benchmark),
+OpenSSL 3, liburing and UCX (KV transfer) are optional; the tests also need GoogleTest and Python 3. Install them with your package manager and run
 scripts/build.sh.
 EOT
   command -v cmake >/dev/null && command -v c++ >/dev/null

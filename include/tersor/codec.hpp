@@ -106,6 +106,12 @@ struct frame_info {
                                                   std::uint64_t first, std::uint64_t count,
                                                   std::span<std::byte> dst);
 
+/// Compares `decoded`, exactly what `frame` decodes to, with the frame's digests, reading every byte from
+/// where it lies now: for memory that was written some time ago, or by another device. Errors:
+/// `digest_mismatch` (with the chunk), `invalid_argument` (another size), those of inspect.
+[[nodiscard]] status compare_digests(const context& ctx, std::span<const std::byte> frame,
+                                     std::span<const std::byte> decoded);
+
 /// The position-keyed 64-bit digest of a byte string (spec/codecs.md section 5, W = 2) in a domain. Not an
 /// authentication tag.
 [[nodiscard]] std::uint64_t digest_bytes(const context& ctx, std::uint8_t domain,

@@ -22,7 +22,10 @@ enum class digest_domain : std::uint8_t {
   stored_tensor = 4,
   matrix_block = 5,
   matrix_header = 6,
-  matrix_index = 7
+  matrix_index = 7,
+  message_header = 8,
+  message_payload = 9,
+  handshake = 10
 };
 
 [[nodiscard]] TERSOR_HD constexpr std::uint64_t mix64(std::uint64_t z) noexcept {

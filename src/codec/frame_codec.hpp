@@ -67,6 +67,9 @@ struct open_frame {
 [[nodiscard]] status decode_range(const engine& e, const open_frame& frame, std::uint64_t first,
                                   std::uint64_t count, std::uint8_t* dst);
 
+/// Compares the chunk digests with `decoded`, which holds `frame.decoded_bytes`.
+[[nodiscard]] status compare_chunks(const engine& e, const open_frame& frame, const std::uint8_t* decoded);
+
 /// Symbol counts with all workers.
 [[nodiscard]] histogram count_all(const engine& e, dtype type, std::span<const std::uint8_t> data);
 

@@ -193,6 +193,18 @@ result<std::uint64_t> decode_into(const context& ctx, std::span<const std::byte>
   });
 }
 
+status compare_digests(const context& ctx, std::span<const std::byte> frame,
+                       std::span<const std::byte> decoded) {
+  return guarded([&]() -> status {
+    TERSOR_TRY(const auto opened, codec_detail::open(as_u8(frame), true));
+    if (decoded.size() != opened.decoded_bytes) {
+      return fail(errc::invalid_argument, "the frame decodes to " + std::to_string(opened.decoded_bytes) +
+                                              " bytes, not " + std::to_string(decoded.size()));
+    }
+    return codec_detail::compare_chunks(engine_of(ctx), opened, as_u8(decoded).data());
+  });
+}
+
 result<tensor> decode(const context& ctx, std::span<const std::byte> frame) {
   return guarded([&]() -> result<tensor> {
     const engine e = engine_of(ctx);

@@ -38,6 +38,13 @@ struct destination {
   return destination{.exists = true, .keeps_mode = true, .mode = info.st_mode & 07777};
 }
 
+int allocate_retry(int fd, std::uint64_t n_bytes) {
+  for (;;) {
+    const int reason = syscalls().allocate(fd, 0, static_cast<::off_t>(n_bytes));
+    if (reason != EINTR) return reason;
+  }
+}
+
 }  // namespace
 
 result<atomic_file> atomic_file::create(const std::filesystem::path& final_path, bool overwrite) {
@@ -56,6 +63,7 @@ atomic_file& atomic_file::operator=(atomic_file&& other) noexcept {
   temporary_path_ = std::move(other.temporary_path_);
   slot_ = std::move(other.slot_);
   fd_ = std::move(other.fd_);
+  mapping_ = std::move(other.mapping_);
   n_bytes_ = other.n_bytes_;
   overwrite_ = other.overwrite_;
   failed_ = other.failed_;
@@ -66,7 +74,7 @@ status atomic_file::open_temporary() {
   for (int attempt = 0; attempt < kNameAttempts; ++attempt) {
     temporary_path_ = temporary_beside(final_path_);
     TERSOR_TRY(slot_, temp_slot::publish(temporary_path_, temp_kind::file));
-    fd_ = open_retry(temporary_path_, O_WRONLY | O_CREAT | O_EXCL, 0666);
+    fd_ = open_retry(temporary_path_, O_RDWR | O_CREAT | O_EXCL, 0666);
     if (fd_.valid()) return {};
     const int reason = errno;
     slot_.release();
@@ -110,6 +118,27 @@ status atomic_file::write_at(std::uint64_t offset, std::span<const std::byte> sr
   return {};
 }
 
+void file_mapping::unmap() noexcept {
+  const auto bytes = std::exchange(bytes_, {});
+  if (!bytes.empty()) (void)syscalls().munmap(bytes.data(), bytes.size());
+}
+
+result<std::span<std::byte>> atomic_file::map(std::uint64_t n_bytes) {
+  if (!fd_.valid()) return fail(errc::invalid_argument, "the file is closed");
+  if (n_bytes == 0 || n_bytes > static_cast<std::uint64_t>(std::numeric_limits<::off_t>::max()) ||
+      n_bytes > std::numeric_limits<std::size_t>::max()) {
+    return fail_errno(EFBIG, "reserve the file's space", final_path_);
+  }
+  const int refused = allocate_retry(fd_.get(), n_bytes);
+  if (refused != 0) return fail_errno(refused, "reserve the file's space", final_path_);
+  const auto size = static_cast<std::size_t>(n_bytes);
+  void* const address = syscalls().mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0);
+  if (address == MAP_FAILED) return fail_errno(errno, "map the file", final_path_);
+  mapping_ = file_mapping({static_cast<std::byte*>(address), size});
+  n_bytes_ = std::max(n_bytes_, n_bytes);
+  return mapping_.bytes();
+}
+
 status atomic_file::commit() {
   if (!fd_.valid()) return fail(errc::invalid_argument, "the file is closed");
   if (failed_) {
@@ -118,6 +147,7 @@ status atomic_file::commit() {
                                        .message = "not completed, because a write failed",
                                        .file = final_path_.string()});
   }
+  mapping_.unmap();
   status moved = [&]() -> status {
     if (fsync_retry(fd_.get()) != 0) return fail_errno(errno, "sync the file", final_path_);
     // Network file systems report a late write error here.
@@ -148,6 +178,7 @@ status atomic_file::move_into_place() {
 }
 
 void atomic_file::discard() noexcept {
+  mapping_.unmap();
   (void)fd_.close();
   if (slot_.owned_by_this_process()) (void)syscalls().unlink(temporary_path_.c_str());
   slot_.release();

@@ -15,6 +15,25 @@
 
 namespace tersor::safetensors {
 
+/// Memory that stands for a file; unmapped with this object.
+class file_mapping {
+ public:
+  file_mapping() = default;
+  explicit file_mapping(std::span<std::byte> bytes) noexcept : bytes_(bytes) {}
+  file_mapping(file_mapping&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+  file_mapping& operator=(file_mapping&& other) noexcept {
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~file_mapping() { unmap(); }
+
+  [[nodiscard]] std::span<std::byte> bytes() const noexcept { return bytes_; }
+  void unmap() noexcept;
+
+ private:
+  std::span<std::byte> bytes_ = {};
+};
+
 /// For one thread at a time.
 class atomic_file {
  public:
@@ -35,6 +54,11 @@ class atomic_file {
   /// Writes anywhere; a gap before `offset` reads as zeros. size() grows to the end of the write.
   [[nodiscard]] status write_at(std::uint64_t offset, std::span<const std::byte> src);
 
+  /// Makes the file `n_bytes` long, at least 1, and maps all of it for writing, until commit(). Its blocks
+  /// are taken first, so that a full disk is an error here and no signal later. Errors: `io_error`,
+  /// `out_of_memory`.
+  [[nodiscard]] result<std::span<std::byte>> map(std::uint64_t n_bytes);
+
   /// Syncs the file, moves it into place, syncs the directory. Refused after a failed write. Without
   /// `overwrite`, a file that appeared meanwhile is left alone (already_exists). If only the last sync fails,
   /// the complete file is in place, but may not survive a power cut.
@@ -52,6 +76,7 @@ class atomic_file {
   std::filesystem::path temporary_path_;
   temp_slot slot_;  ///< valid as long as the temporary may exist
   unique_fd fd_;
+  file_mapping mapping_;
   std::uint64_t n_bytes_ = 0;
   bool overwrite_ = false;
   bool failed_ = false;

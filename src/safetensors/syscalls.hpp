@@ -21,6 +21,8 @@ struct syscall_table {
   ::ssize_t (*pread)(int fd, void* dst, std::size_t n_bytes, ::off_t offset);
   ::ssize_t (*pwrite)(int fd, const void* src, std::size_t n_bytes, ::off_t offset);
   void* (*mmap)(void* address, std::size_t n_bytes, int protection, int flags, int fd, ::off_t offset);
+  int (*munmap)(void* address, std::size_t n_bytes);
+  int (*allocate)(int fd, ::off_t offset, ::off_t n_bytes);  ///< returns the error number; sets no errno
   int (*fsync)(int fd);
   int (*fchmod)(int fd, ::mode_t mode);
   int (*rename)(const char* from, const char* to);

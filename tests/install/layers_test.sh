@@ -10,6 +10,7 @@ declare -A allowed=(
   [cpu]="core format codec cpu"
   [cuda]="core format codec cuda"
   [model]="core format codec cpu safetensors model"
+  [transfer]="core codec cpu safetensors transfer"
   [c_api]="c_api"
 )
 bad=0
@@ -23,7 +24,7 @@ for room in "${!allowed[@]}"; do
   done < <(grep -rnE '^#include "[a-z0-9_]+/' "src/$room" --include='*.hpp' --include='*.cpp' --include='*.cuh' --include='*.cu' || true)
 done
 # The program uses the public API only.
-if grep -rnE '^#include "(core|format|codec|cpu|cuda|safetensors|model)/' cli; then
+if grep -rnE '^#include "(core|format|codec|cpu|cuda|safetensors|model|transfer)/' cli; then
   echo "cli/ must use <tersor/...> only"
   bad=1
 fi

@@ -1,0 +1,23 @@
+# The pre-shared key needs OpenSSL 3 (libcrypto). Sets TERSOR_SECURITY_SOURCES, TERSOR_SECURITY_LIBRARIES and TERSOR_HAVE_OPENSSL.
+set(TERSOR_OPENSSL AUTO CACHE STRING "Pre-shared keys through OpenSSL: AUTO (if it is there), ON or OFF")
+set_property(CACHE TERSOR_OPENSSL PROPERTY STRINGS AUTO ON OFF)
+
+set(TERSOR_HAVE_OPENSSL OFF CACHE INTERNAL "")
+if(TERSOR_OPENSSL STREQUAL "AUTO")
+  find_package(OpenSSL 3.0 QUIET COMPONENTS Crypto)
+elseif(TERSOR_OPENSSL)
+  find_package(OpenSSL 3.0 REQUIRED COMPONENTS Crypto)
+endif()
+if(TERSOR_OPENSSL AND OpenSSL_FOUND AND TARGET OpenSSL::Crypto)
+  set(TERSOR_HAVE_OPENSSL ON CACHE INTERNAL "")
+endif()
+
+if(TERSOR_HAVE_OPENSSL)
+  set(TERSOR_SECURITY_SOURCES ${CMAKE_CURRENT_LIST_DIR}/auth.cpp ${CMAKE_CURRENT_LIST_DIR}/primitives.cpp)
+  set(TERSOR_SECURITY_LIBRARIES OpenSSL::Crypto)
+  message(STATUS "Pre-shared keys: OpenSSL ${OPENSSL_VERSION}")
+else()
+  set(TERSOR_SECURITY_SOURCES ${CMAKE_CURRENT_LIST_DIR}/auth_none.cpp)
+  set(TERSOR_SECURITY_LIBRARIES "")
+  message(STATUS "Pre-shared keys: not in this build (OpenSSL 3 was not found, or TERSOR_OPENSSL is OFF)")
+endif()

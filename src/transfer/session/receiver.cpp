@@ -1,0 +1,196 @@
+// The public receiver: a thread that accepts, and one connection object a sender.
+#include <algorithm>
+#include <list>
+#include <thread>
+
+#include "cpu/context_impl.hpp"
+#include "transfer/session/connection.hpp"
+
+namespace tersor::transfer {
+namespace {
+
+constexpr std::chrono::milliseconds kTick{200};
+constexpr std::uint32_t kMaxSlots = 1024;
+
+status check_options(const endpoint& at, const receiver_options& options) {
+  if (!is_loopback(at) && options.security.psk.empty() && options.transport != "tls" &&
+      !options.allow_unauthenticated_remote) {
+    return fail(errc::invalid_argument, "listening beyond loopback (" + at.host + ") needs a pre-shared key");
+  }
+  if (!options.security.psk.empty() && options.security.psk.size() < kMinPskBytes) {
+    return fail(errc::invalid_argument, "the pre-shared key is shorter than 16 bytes");
+  }
+  if (options.n_slots == 0 || options.n_slots > kMaxSlots || options.max_part_bytes == 0) {
+    return fail(errc::invalid_argument, "slots: 1 to 1024 of at least one byte");
+  }
+  return {};
+}
+
+}  // namespace
+
+std::uint64_t frame_bound(std::uint64_t part_bytes) noexcept {
+  std::uint64_t largest = 0;
+  for (const dtype type :
+       {dtype::bytes, dtype::bf16, dtype::f16, dtype::f32, dtype::f8_e4m3, dtype::f8_e5m2}) {
+    for (const codec c : {codec::raw, codec::top16, codec::rank}) {
+      const std::uint64_t bound = encode_bound(c, type, core::ceil_div(part_bytes, value_bytes(type)));
+      if (bound == 0) return 0;
+      largest = std::max(largest, bound);
+    }
+  }
+  constexpr std::uint64_t kPage = 4096;
+  return core::align_up(largest, kPage);
+}
+
+struct receiver::impl {
+  impl(const receiver_options& with, sink& s) : options(with), to(s), requests(options, to) {}
+  ~impl() { stop(); }
+
+  /// A connection and its thread.
+  struct guest {
+    std::unique_ptr<connection> serves;
+    std::thread thread;
+    std::atomic<bool> gone{false};
+  };
+
+  void accept_loop();
+  void admit(std::unique_ptr<channel> over);
+  void note(const error& e);
+  void join_gone();
+  void stop();
+
+  receiver_options options;
+  sink& to;
+  shared_counters counters;
+  pending_requests requests;
+  std::unique_ptr<listener> door;
+  const transport* by = nullptr;
+  std::thread acceptor;
+  std::mutex mutex;
+  std::list<guest> guests;
+  std::optional<error> newest_error;
+  bool stopped = false;
+};
+
+void receiver::impl::note(const error& e) {
+  const std::lock_guard lock(mutex);
+  newest_error = e;
+}
+
+void receiver::impl::join_gone() {
+  std::list<guest> gone;
+  {
+    const std::lock_guard lock(mutex);
+    for (auto g = guests.begin(); g != guests.end();) {
+      const auto next = std::next(g);
+      if (g->gone) gone.splice(gone.end(), guests, g);
+      g = next;
+    }
+  }
+  for (guest& g : gone) g.thread.join();
+}
+
+void receiver::impl::admit(std::unique_ptr<channel> over) {
+  auto path = by->make_path();
+  if (!path) return note(path.error());
+  const std::lock_guard lock(mutex);
+  // One more closes at once: the sender sees that and tries again later.
+  if (stopped || guests.size() >= options.max_connections) {
+    ++counters.refused;
+    return;
+  }
+  ++counters.connections;
+  guest& g = guests.emplace_back();
+  g.serves = std::make_unique<connection>(
+      std::move(over), std::move(*path),
+      connection::shared{.options = options, .requests = requests, .to = to, .counters = counters});
+  try {
+    g.thread = std::thread([this, &g] {
+      if (const status served = g.serves->run(); !served) {
+        ++counters.failed_connections;
+        note(served.error());
+      }
+      g.gone = true;
+    });
+  } catch (...) {
+    guests.pop_back();
+    throw;
+  }
+}
+
+void receiver::impl::accept_loop() {
+  while (true) {
+    auto over = door->accept(clock::now() + kTick);
+    if (!over && over.error().code == errc::cancelled) return;
+    if (over) {
+      const status admitted = cpu::guarded([&]() -> status {
+        admit(std::move(*over));
+        return {};
+      });
+      if (!admitted) note(admitted.error());
+    } else if (over.error().code != errc::not_found) {
+      note(over.error());
+      // Out of descriptors, say: others must end first.
+      std::this_thread::sleep_for(kTick);
+    }
+    join_gone();
+    counters.requests_discarded += requests.sweep(clock::now());
+  }
+}
+
+void receiver::impl::stop() {
+  {
+    const std::lock_guard lock(mutex);
+    if (std::exchange(stopped, true)) return;
+    for (guest& g : guests) g.serves->shutdown();
+  }
+  if (door != nullptr) door->close();
+  if (acceptor.joinable()) acceptor.join();
+  for (guest& g : guests) g.thread.join();
+  guests.clear();
+  counters.requests_discarded += requests.discard_all();
+}
+
+receiver::receiver(std::unique_ptr<impl> p) noexcept : impl_(std::move(p)) {}
+receiver::receiver(receiver&&) noexcept = default;
+receiver& receiver::operator=(receiver&&) noexcept = default;
+receiver::~receiver() = default;
+
+result<receiver> receiver::listen(const endpoint& at, const receiver_options& options, sink& to) {
+  return cpu::guarded([&]() -> result<receiver> {
+    TERSOR_CHECK(check_options(at, options));
+    auto p = std::make_unique<impl>(options, to);
+    TERSOR_TRY(p->by, find_transport(options.transport));
+    TERSOR_TRY(p->door, p->by->listen(at));
+    p->acceptor = std::thread([raw = p.get()] { raw->accept_loop(); });
+    return receiver(std::move(p));
+  });
+}
+
+endpoint receiver::address() const {
+  return impl_->door->address();
+}
+transfer_counters receiver::counters() const {
+  return impl_->counters.read();
+}
+std::optional<error> receiver::last_error() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->newest_error;
+}
+bool receiver::wait_idle(std::chrono::milliseconds timeout) const {
+  constexpr std::chrono::milliseconds kStep{5};
+  for (const deadline until = clock::now() + timeout;;) {
+    {
+      const std::lock_guard lock(impl_->mutex);
+      const auto gone = [](const impl::guest& g) { return g.gone.load(); };
+      if (std::all_of(impl_->guests.begin(), impl_->guests.end(), gone)) return true;
+    }
+    if (clock::now() >= until) return false;
+    std::this_thread::sleep_for(kStep);
+  }
+}
+void receiver::stop() {
+  impl_->stop();
+}
+
+}  // namespace tersor::transfer

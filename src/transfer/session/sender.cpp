@@ -1,0 +1,166 @@
+// The public sender: connections, and attempts at a request until one succeeds or none may.
+#include <thread>
+
+#include "cpu/context_impl.hpp"
+#include "transfer/session/handshake.hpp"
+#include "transfer/session/send_run.hpp"
+
+namespace tersor::transfer {
+namespace {
+
+constexpr std::uint32_t kMaxSlots = 1024;
+/// Frames of the sender's own between encoder and transport.
+constexpr std::uint32_t kOwnFrames = 6;
+constexpr std::chrono::milliseconds kFirstPause{100};
+
+}  // namespace
+
+struct sender::impl {
+  impl(const endpoint& at, const sender_options& with) : to(at), options(with), choice(with.coding) {}
+
+  [[nodiscard]] status connect();
+  void disconnect() noexcept;
+  [[nodiscard]] status check_terms();
+  [[nodiscard]] status pause(std::chrono::milliseconds how_long) const;
+  [[nodiscard]] bool is_cancelled() const noexcept {
+    return options.cancel != nullptr && options.cancel->load();
+  }
+
+  endpoint to;
+  sender_options options;
+  coding_choice choice;
+  std::unique_ptr<message_link> link;
+  std::unique_ptr<payload_path> path;
+  accept terms;
+  std::uint64_t part_bytes = 0;
+  aligned_bytes frames;
+  std::uint64_t frame_bytes = 0;
+};
+
+status sender::impl::check_terms() {
+  if (terms.n_slots == 0 || terms.n_slots > kMaxSlots)
+    return fail(errc::malformed, "the receiver offers no slots");
+  part_bytes = std::min(options.part_bytes, terms.max_part_bytes);
+  const std::uint64_t needed = frame_bound(part_bytes);
+  if (part_bytes == 0 || needed == 0 || needed > terms.slot_bytes) {
+    return fail(errc::malformed, "the receiver's slots do not hold a part");
+  }
+  // Pages larger than part_bytes make parts of their own, up to what the receiver takes.
+  constexpr std::uint64_t kMaxFrame = std::uint64_t{1} << 32;
+  frame_bytes = std::min(terms.slot_bytes, kMaxFrame);
+  if (frames.all().size() != frame_bytes * kOwnFrames) {
+    TERSOR_TRY(frames, aligned_bytes::allocate(frame_bytes * kOwnFrames));
+  }
+  return {};
+}
+
+status sender::impl::connect() {
+  TERSOR_TRY(const transport* by, find_transport(options.transport));
+  TERSOR_TRY(auto over, by->connect(to, clock::now() + options.timeouts.connect));
+  TERSOR_TRY(path, by->make_path());
+  link = std::make_unique<message_link>(std::move(over), role::sender, options.timeouts);
+  auto agreed = shake_as_sender(*link, options);
+  if (!agreed) {
+    disconnect();
+    return tl::unexpected<error>(std::move(agreed).error());
+  }
+  terms = std::move(*agreed);
+  status ready = check_terms();
+  if (ready && path != nullptr) ready = path->attach(terms.slots, frames.all());
+  if (!ready) disconnect();
+  return ready;
+}
+
+void sender::impl::disconnect() noexcept {
+  if (link != nullptr) link->shutdown();
+  if (path != nullptr) path->shutdown();
+  link.reset();
+  path.reset();
+}
+
+status sender::impl::pause(std::chrono::milliseconds how_long) const {
+  constexpr std::chrono::milliseconds kTick{20};
+  for (const deadline until = clock::now() + how_long; clock::now() < until;) {
+    if (is_cancelled()) return fail(errc::cancelled, "cancelled");
+    std::this_thread::sleep_for(kTick);
+  }
+  return {};
+}
+
+sender::sender(std::unique_ptr<impl> p) noexcept : impl_(std::move(p)) {}
+sender::sender(sender&&) noexcept = default;
+sender& sender::operator=(sender&&) noexcept = default;
+sender::~sender() {
+  if (impl_ != nullptr) impl_->disconnect();
+}
+
+result<sender> sender::connect(const endpoint& to, const sender_options& options) {
+  return cpu::guarded([&]() -> result<sender> {
+    if (!options.security.psk.empty() && options.security.psk.size() < kMinPskBytes) {
+      return fail(errc::invalid_argument, "the pre-shared key is shorter than 16 bytes");
+    }
+    auto p = std::make_unique<impl>(to, options);
+    TERSOR_CHECK(p->connect());
+    return sender(std::move(p));
+  });
+}
+
+result<transfer_report> sender::send(const manifest& m, source& from) {
+  return cpu::guarded([&]() -> result<transfer_report> {
+    impl& self = *impl_;
+    transfer_report report;
+    const stopwatch watch;
+    TERSOR_TRY(const nonce token, fresh_nonce());
+    if (self.link == nullptr) TERSOR_CHECK(self.connect());
+    TERSOR_TRY(const part_plan plan, part_plan::make(m, self.part_bytes,
+                                                     {.max_request_bytes = self.terms.max_request_bytes,
+                                                      .max_part_bytes = self.terms.max_part_bytes}));
+    report.raw_bytes = plan.total_bytes();
+    std::vector<std::optional<std::uint64_t>> sent(plan.n_parts());
+    const std::uint64_t part_bytes = self.part_bytes;
+    std::chrono::milliseconds wait_ms = kFirstPause;
+    for (std::uint32_t epoch = 1;; ++epoch) {
+      status connected = self.link == nullptr ? self.connect() : status{};
+      send_run::outcome o{.done = connected,
+                          .may_resume = !connected && connected.error().code == errc::io_error};
+      if (connected &&
+          (self.part_bytes < part_bytes || self.frame_bytes < frame_bound(plan.largest_part()))) {
+        return fail(errc::mismatch, "the receiver came back with smaller slots");
+      }
+      if (connected) {
+        const std::uint64_t before = self.link->sent_bytes();
+        send_run run({.options = self.options,
+                      .what = m,
+                      .plan = plan,
+                      .part_bytes = part_bytes,
+                      .sent = sent,
+                      .from = from,
+                      .link = *self.link,
+                      .path = self.path.get(),
+                      .terms = self.terms,
+                      .frames = self.frames.all(),
+                      .n_frames = kOwnFrames,
+                      .choice = self.choice,
+                      .report = report},
+                     token, epoch);
+        o = run.run();
+        report.sent_bytes += self.link->sent_bytes() - before;
+      }
+      if (o.done) break;
+      self.disconnect();
+      if (!o.may_resume || epoch >= self.options.attempts || self.is_cancelled()) {
+        error why = std::move(o.done).error();
+        if (why.code == errc::not_found) why.code = errc::io_error;
+        if (o.may_be_published) why.message += "; the request may be published";
+        return tl::unexpected<error>(std::move(why));
+      }
+      ++report.resumptions;
+      TERSOR_CHECK(self.pause(wait_ms));
+      wait_ms *= 2;
+    }
+    report.seconds = watch.seconds();
+    return report;
+  });
+}
+
+}  // namespace tersor::transfer

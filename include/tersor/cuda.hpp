@@ -123,6 +123,41 @@ struct decode_task {
 [[nodiscard]] status decode_batch_async(codec c, std::span<const decode_task> tasks, const workspace& ws,
                                         stream s);
 
+// ---- Frames that move, and values that were moved ----
+
+/// Bytes of a frame before its tails: header, index and planes, whose size does not depend on the values. A
+/// multiple of 128; 0 for what the GPU does not encode.
+[[nodiscard]] std::uint64_t frame_prefix_size(codec c, dtype type, std::uint64_t n_values) noexcept;
+
+/// The rest of a frame whose first `prefix_bytes` are copied in another way.
+struct tails_task {
+  std::uint64_t prefix_bytes = 0;             ///< frame_prefix_size
+  const void* from_dev = nullptr;             ///< the frame
+  void* to_dev = nullptr;                     ///< where it goes: this device, a peer or pinned host memory
+  std::uint64_t capacity = 0;                 ///< bytes at both
+  const frame_result* encoded_dev = nullptr;  ///< what encoding found: says where the tails end
+};
+/// Copies the tails of frames whose encoding was enqueued before; nothing of a frame that did not fit.
+/// Errors: `invalid_argument`, `backend_unavailable`, `internal`.
+[[nodiscard]] status copy_tails_async(std::span<const tails_task> tasks, stream s);
+
+/// Values in device memory and the frame that they were decoded from.
+struct recheck_task {
+  dtype type = dtype::bf16;  ///< of all tasks of a call
+  std::uint64_t n_values = 0;
+  const void* values_dev = nullptr;
+  const void* frame_dev = nullptr;
+  std::uint64_t frame_bytes = 0;  ///< bytes that may be read at `frame_dev`
+  frame_result* result_dev = nullptr;
+};
+[[nodiscard]] std::uint64_t recheck_workspace_size() noexcept;
+
+/// Reads the values where they lie now and compares them with the digests in the frame's index: decoding
+/// digests the values that it is about to store, this the ones that are stored. Header, index and padding are
+/// judged as in decoding; planes and tails are not read. Errors: as decode_async.
+[[nodiscard]] status recheck_async(codec c, std::span<const recheck_task> tasks, const workspace& ws,
+                                   stream s);
+
 // ---- Codebooks ----
 
 [[nodiscard]] std::uint64_t codebook_workspace_size() noexcept;

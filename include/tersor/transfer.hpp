@@ -79,7 +79,7 @@ struct region {
   part_kind kind = part_kind::other;
   dtype type = dtype::bytes;
   std::vector<std::uint64_t> shape = {};  ///< at most 8 dimensions
-  std::uint64_t page_bytes = 0;           ///< whole values; 0 takes the whole region as one page
+  std::uint64_t page_bytes = 0;           ///< whole values; 0: the region may be cut anywhere
   std::optional<codebook> book = {};      ///< for coded parts; none: the sender counts its own
 };
 /// Errors: `size_overflow`, `invalid_argument` (too many dimensions).
@@ -210,9 +210,11 @@ struct sender_options {
   transfer::security security = {};
   transfer::timeouts timeouts = {};
   transfer::coding coding = coding::automatic;
-  std::string transport = "tcp";                      ///< one of `transports()`
-  std::uint64_t part_bytes = std::uint64_t{4} << 20;  ///< decoded bytes of a part, rounded to pages
-  unsigned attempts = 3;                              ///< connections per request, resumptions included
+  std::string transport = "tcp";  ///< one of `transports()`
+  std::uint64_t part_bytes =
+      std::uint64_t{4} << 20;  ///< decoded bytes of a part at most; whole pages, so no page may be larger
+  unsigned attempts = 3;       ///< connections per request, resumptions included
+  bool pinned_slots = false;   ///< frames in pinned memory, for sources on a GPU
   std::function<void(const transfer_progress&)> on_progress = {};
   const std::atomic<bool>* cancel = nullptr;
 };
@@ -268,6 +270,7 @@ struct receiver_options {
   std::uint32_t max_connections = 16;
   std::uint32_t max_pending = 64;             ///< requests begun and not ended
   std::chrono::milliseconds resume{60'000};   ///< how long a request outlives its connection
+  bool pinned_slots = false;                  ///< frames in pinned memory, for sinks on a GPU
   bool allow_unauthenticated_remote = false;  ///< listen beyond loopback without a key
 };
 

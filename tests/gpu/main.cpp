@@ -40,6 +40,8 @@ const std::vector<entry>& entries() {
       {"gemm", {24, 25}, run_gemm},
       {"gemm_groups", {25}, run_gemm_groups},
       {"gemm_repeat", {22, 23, 24}, run_gemm_repeat},
+      {"transfer", {26, 27}, run_transfer},
+      {"link", {26}, run_link},
   };
   return all;
 }

@@ -22,5 +22,7 @@ void run_matrix_damage(const env& e, section& s);
 void run_gemm(const env& e, section& s);
 void run_gemm_groups(const env& e, section& s);
 void run_gemm_repeat(const env& e, section& s);
+void run_transfer(const env& e, section& s);
+void run_link(const env& e, section& s);
 
 }  // namespace gpu_test

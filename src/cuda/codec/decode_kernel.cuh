@@ -34,9 +34,24 @@ struct frame_findings {
   u32 bad_record = 0, bad_chunk = 0;  ///< complements, as in frame_totals
 };
 
-/// A tile of a warp, and what fetching it found out.
+TERSOR_DEVICE void merge(frame_findings& a, const frame_findings& b) {
+  a.index += b.index;
+  a.words += b.words;
+  a.bad_record = a.bad_record > b.bad_record ? a.bad_record : b.bad_record;
+  a.bad_chunk = a.bad_chunk > b.bad_chunk ? a.bad_chunk : b.bad_chunk;
+}
+TERSOR_DEVICE void publish(frame_totals* totals, const frame_findings& f) {
+  ptx::atomic_add(&totals->index, f.index);
+  ptx::atomic_add(&totals->words, f.words);
+  if (f.bad_record != 0) ptx::atomic_max(&totals->bad_record, f.bad_record);
+  if (f.bad_chunk != 0) ptx::atomic_max(&totals->bad_chunk, f.bad_chunk);
+}
+
+/// A tile of a warp, and what fetching it found out. Aligned so that a copy of 128 bytes fills one line of
+/// shared memory: one that straddles two lines reads sectors twice, which costs a peer's or the host's link
+/// dearly.
 template <class Codec>
-struct tile_stage {
+struct alignas(128) tile_stage {
   alignas(16) u8 rest[Codec::kRestBytes];
   alignas(16) u8 code[128 * Codec::kCodeWidth];
   u32 tail[Codec::kStageWords];
@@ -294,19 +309,6 @@ class chunk_decoder {
     if (lane_ == 0) publish(work_.totals(at.frame), one);
     if (finished_last(work_.totals(at.frame), 1, work_.shape().n_chunks, lane_))
       end_decode(work_, at.frame, read_ends(work_, at.frame, lane_), lane_);
-  }
-
-  static TERSOR_DEVICE void merge(frame_findings& a, const frame_findings& b) {
-    a.index += b.index;
-    a.words += b.words;
-    a.bad_record = a.bad_record > b.bad_record ? a.bad_record : b.bad_record;
-    a.bad_chunk = a.bad_chunk > b.bad_chunk ? a.bad_chunk : b.bad_chunk;
-  }
-  static TERSOR_DEVICE void publish(frame_totals* totals, const frame_findings& f) {
-    ptx::atomic_add(&totals->index, f.index);
-    ptx::atomic_add(&totals->words, f.words);
-    if (f.bad_record != 0) ptx::atomic_max(&totals->bad_record, f.bad_record);
-    if (f.bad_chunk != 0) ptx::atomic_max(&totals->bad_chunk, f.bad_chunk);
   }
 
   TERSOR_DEVICE void end_of_cta(u32 turns) {

@@ -35,6 +35,13 @@ gpu_error store_overflow(dtype type, const page_launch& launch, std::uint32_t ct
 gpu_error load_overflow(dtype type, const page_launch& launch, std::uint32_t ctas, stream s) {
   return launch_load_overflow(type, launch, ctas, s);
 }
+gpu_error copy_tails(const tails_launch& launch, std::uint32_t ctas, stream s) {
+  return launch_copy_tails(launch, ctas, s);
+}
+gpu_error recheck(dtype type, const tensor_launch& launch, std::uint32_t raw_words, std::uint32_t ctas,
+                  stream s) {
+  return launch_recheck(type, launch, raw_words, ctas, s);
+}
 gpu_error unpack_matrix(const unpack_launch& launch, std::uint32_t ctas, stream s) {
   return launch_unpack(launch, ctas, s);
 }
@@ -133,6 +140,8 @@ const gpu_backend& linked_gpu_backend() noexcept {
                                            .count_pages = count<page_launch>,
                                            .store_overflow = store_overflow,
                                            .load_overflow = load_overflow,
+                                           .copy_tails = copy_tails,
+                                           .recheck = recheck,
                                            .unpack_matrix = unpack_matrix,
                                            .pack_matrix = pack_matrix,
                                            .gemm = gemm,

@@ -7,7 +7,7 @@ namespace {
 
 template <class Lane, class Launch, std::uint32_t kCtas>
 __global__ void __launch_bounds__(kCtaThreads, kCtas) decode_top16(const __grid_constant__ Launch launch) {
-  extern __shared__ __align__(16) unsigned char memory[];
+  extern __shared__ __align__(128) unsigned char memory[];
   decode_cta<top16_decoder<Lane>, Lane>(
       launch, *reinterpret_cast<decode_shared<top16_decoder<Lane>, Lane::kValueBytes>*>(memory));
 }

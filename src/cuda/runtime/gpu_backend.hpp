@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cuda/codec/launch.hpp"
+#include "cuda/codec/tails_launch.hpp"
 #include "cuda/gemm/pack_launch.hpp"
 #include "cuda/gemm/tcatbe_launch.hpp"
 #include <tersor/gemm.hpp>
@@ -34,6 +35,9 @@ struct gpu_backend {
   gpu_error (*count_pages)(dtype, const page_launch&, const codebook_request&, std::uint32_t ctas, stream s);
   gpu_error (*store_overflow)(dtype, const page_launch&, std::uint32_t ctas, stream s);
   gpu_error (*load_overflow)(dtype, const page_launch&, std::uint32_t ctas, stream s);
+  gpu_error (*copy_tails)(const tails_launch&, std::uint32_t ctas, stream s);
+  /// `raw_words`: of a raw tile's tail.
+  gpu_error (*recheck)(dtype, const tensor_launch&, std::uint32_t raw_words, std::uint32_t ctas, stream s);
   gpu_error (*unpack_matrix)(const unpack_launch&, std::uint32_t ctas, stream s);
   gpu_error (*pack_matrix)(int pass, const pack_launch&, std::uint32_t ctas, stream s);
   /// `kernel`: warp_mma, bulk_mma or wgmma; the tile is one that is compiled.

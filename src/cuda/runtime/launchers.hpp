@@ -22,6 +22,9 @@ cudaError_t launch_count(dtype, const one_tensor_launch&, const codebook_request
                          cudaStream_t);
 cudaError_t launch_count(dtype, const page_launch&, const codebook_request&, std::uint32_t ctas,
                          cudaStream_t);
+cudaError_t launch_copy_tails(const tails_launch&, std::uint32_t ctas, cudaStream_t);
+cudaError_t launch_recheck(dtype, const tensor_launch&, std::uint32_t raw_words, std::uint32_t ctas,
+                           cudaStream_t);
 cudaError_t launch_store_overflow(dtype, const page_launch&, std::uint32_t ctas, cudaStream_t);
 cudaError_t launch_load_overflow(dtype, const page_launch&, std::uint32_t ctas, cudaStream_t);
 

@@ -29,7 +29,7 @@ status check_frame(const frame_info& info, const message_header& header, const r
   if (static_cast<std::uint8_t>(info.codec) != header.codec)
     return fail(errc::mismatch, "codec: another than announced");
   if (info.type != r.type) return fail(errc::mismatch, "dtype: a frame has another than its region");
-  if (info.shape.size() != 1 || info.decoded_bytes != p.n_bytes) {
+  if (info.decoded_bytes != p.n_bytes) {
     return fail(errc::mismatch, "page range: a frame has another size than its part");
   }
   if (info.codec != codec::raw && r.book && info.book != *r.book) {
@@ -53,7 +53,7 @@ status connection::prepare() {
   slot_bytes_ = frame_bound(with_.options.max_part_bytes);
   const auto all = core::checked_mul(slot_bytes_, with_.options.n_slots);
   if (slot_bytes_ == 0 || !all) return fail(errc::size_overflow, "the slots' size leaves 64 bits");
-  TERSOR_TRY(memory_, aligned_bytes::allocate(*all));
+  TERSOR_TRY(memory_, aligned_bytes::allocate(*all, with_.options.pinned_slots));
   slot_busy_.assign(with_.options.n_slots, false);
   accept terms{.n_slots = with_.options.n_slots,
                .slot_bytes = slot_bytes_,
@@ -112,24 +112,15 @@ status connection::serve() {
       ended = std::exchange(ended_, false);
     }
     if (ended) leave_request();
-    if (failed) return drain(*header);
+    if (failed) break;
     if (const status done = dispatch(*header); !done) {
       report(done.error());
-      return done;
+      break;
     }
   }
-}
-
-/// Closing at once would throw away what the sender has not read yet, the reason among it.
-status connection::drain(const message_header& header) {
-  link_.cap(clock::now() + kDrain);
-  message_header next = header;
-  while (true) {
-    if (next.payload_bytes > slot_bytes_) return {};
-    std::vector<std::byte> ignored(next.payload_bytes);
-    TERSOR_CHECK(link_.receive_part(next, ignored, path_ != nullptr && next.type == message_type::part));
-    TERSOR_TRY(next, link_.receive_header(link_.message_deadline()));
-  }
+  // Closing at once would throw away what the sender has not read yet, the reason among it.
+  link_.discard(clock::now() + kDrain);
+  return {};
 }
 
 status connection::dispatch(const message_header& header) {

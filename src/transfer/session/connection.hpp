@@ -22,7 +22,7 @@ class connection {
     shared_counters& counters;
   };
   connection(std::unique_ptr<channel> over, std::unique_ptr<payload_path> path, const shared& with)
-      : link_(std::move(over), role::receiver, with.options.timeouts), path_(std::move(path)), with_(with) {}
+      : link_(std::move(over), role::receiver, with.options.timeouts), with_(with), path_(std::move(path)) {}
 
   /// Serves the sender until it leaves (no error), breaks the protocol or the connection is lost.
   [[nodiscard]] status run();
@@ -44,7 +44,6 @@ class connection {
   [[nodiscard]] status on_part(const message_header& header);
   [[nodiscard]] status on_end(const message_header& header);
   [[nodiscard]] status on_fail(const message_header& header);
-  [[nodiscard]] status drain(const message_header& header);
   [[nodiscard]] result<job> check_part(const message_header& header);
   [[nodiscard]] std::span<std::byte> slot(std::uint32_t index) const noexcept;
   void leave_request();
@@ -57,9 +56,9 @@ class connection {
   void enqueue(job j);
 
   message_link link_;
-  std::unique_ptr<payload_path> path_;
   shared with_;
   aligned_bytes memory_;
+  std::unique_ptr<payload_path> path_;  // goes before the memory that it has registered
   std::uint64_t slot_bytes_ = 0;
 
   // Of the reading thread.

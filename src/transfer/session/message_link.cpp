@@ -83,6 +83,11 @@ status message_link::receive_part(const message_header& header, std::span<std::b
   return check_tag(message_keys::section::payload, parts, given);
 }
 
+void message_link::discard(deadline until) noexcept {
+  std::array<std::byte, 16384> ignored;
+  while (channel_->receive(ignored, until)) continue;
+}
+
 status message_link::check_tag(message_keys::section which, std::span<const const_bytes> parts,
                                const tag& given) {
   if (keys_->check(next_received_ - (which == message_keys::section::payload ? 1 : 0), which, parts, given))

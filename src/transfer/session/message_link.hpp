@@ -38,6 +38,9 @@ class message_link {
   /// Nothing waits longer than this until the cap is lifted: the handshake as a whole has a limit.
   void cap(deadline until) noexcept { cap_ = until; }
   void lift_cap() noexcept { cap_ = deadline::max(); }
+  /// Takes in what still comes, whatever it is, until the peer closes.
+  void discard(deadline until) noexcept;
+
   [[nodiscard]] deadline message_deadline() const noexcept {
     return std::min(clock::now() + limits_.message, cap_);
   }

@@ -29,7 +29,7 @@ result<part_plan> part_plan::make(const manifest& m, std::uint64_t part_bytes, c
     if (r.name.size() > kMaxNameBytes) return fail(errc::invalid_argument, "a region's name is too long");
     TERSOR_TRY(const std::uint64_t n_bytes, region_bytes(r));
     cut c{.first_part = plan.n_parts_, .n_bytes = n_bytes};
-    c.page_bytes = r.page_bytes != 0 ? r.page_bytes : std::max<std::uint64_t>(n_bytes, value_bytes(r.type));
+    c.page_bytes = r.page_bytes != 0 ? r.page_bytes : value_bytes(r.type);
     if (c.page_bytes % value_bytes(r.type) != 0) {
       return fail(errc::invalid_argument, "pages of region '" + r.name + "' are no whole values");
     }

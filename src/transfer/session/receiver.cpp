@@ -122,6 +122,8 @@ void receiver::impl::accept_loop() {
   while (true) {
     auto over = door->accept(clock::now() + kTick);
     if (!over && over.error().code == errc::cancelled) return;
+    // First: a sender that comes back must not be refused because of the connection that it lost.
+    join_gone();
     if (over) {
       const status admitted = cpu::guarded([&]() -> status {
         admit(std::move(*over));
@@ -133,7 +135,6 @@ void receiver::impl::accept_loop() {
       // Out of descriptors, say: others must end first.
       std::this_thread::sleep_for(kTick);
     }
-    join_gone();
     counters.requests_discarded += requests.sweep(clock::now());
   }
 }
@@ -161,7 +162,7 @@ result<receiver> receiver::listen(const endpoint& at, const receiver_options& op
     TERSOR_CHECK(check_options(at, options));
     auto p = std::make_unique<impl>(options, to);
     TERSOR_TRY(p->by, find_transport(options.transport));
-    TERSOR_TRY(p->door, p->by->listen(at));
+    TERSOR_TRY(p->door, p->by->listen(at, options.security.tls));
     p->acceptor = std::thread([raw = p.get()] { raw->accept_loop(); });
     return receiver(std::move(p));
   });

@@ -78,7 +78,8 @@ send_run::outcome send_run::run() {
   });
   if (done) return {.done = {}};
   outcome o{.done = done};
-  o.may_be_published = all_sent_ && is_connection_error(done.error().code);
+  // Only the receiver's own word, intact, says that it did not publish what it has.
+  o.may_be_published = all_sent_ && !was_refused_;
   o.may_resume = may_resume_ && done.error().code != errc::cancelled;
   return o;
 }
@@ -301,6 +302,7 @@ status send_run::read_all() {
       {
         const std::lock_guard lock(mutex_);
         may_resume_ = why.may_resume;
+        was_refused_ = true;
       }
       return fail(why.code, "the receiver says: " + why.message);
     }

@@ -108,7 +108,7 @@ class send_run {
   bool published_ = false, all_sent_ = false, reader_done_ = false;
   bool source_failed_ = false;
   std::optional<error> failed_;
-  bool may_resume_ = true;
+  bool may_resume_ = true, was_refused_ = false;
 };
 
 }  // namespace tersor::transfer

@@ -45,24 +45,25 @@ status sender::impl::check_terms() {
   if (part_bytes == 0 || needed == 0 || needed > terms.slot_bytes) {
     return fail(errc::malformed, "the receiver's slots do not hold a part");
   }
-  // Pages larger than part_bytes make parts of their own, up to what the receiver takes.
-  constexpr std::uint64_t kMaxFrame = std::uint64_t{1} << 32;
-  frame_bytes = std::min(terms.slot_bytes, kMaxFrame);
+  frame_bytes = needed;
   if (frames.all().size() != frame_bytes * kOwnFrames) {
-    TERSOR_TRY(frames, aligned_bytes::allocate(frame_bytes * kOwnFrames));
+    TERSOR_TRY(frames, aligned_bytes::allocate(frame_bytes * kOwnFrames, options.pinned_slots));
   }
   return {};
 }
 
 status sender::impl::connect() {
   TERSOR_TRY(const transport* by, find_transport(options.transport));
-  TERSOR_TRY(auto over, by->connect(to, clock::now() + options.timeouts.connect));
+  TERSOR_TRY(auto over, by->connect(to, clock::now() + options.timeouts.connect, options.security.tls));
   TERSOR_TRY(path, by->make_path());
   link = std::make_unique<message_link>(std::move(over), role::sender, options.timeouts);
   auto agreed = shake_as_sender(*link, options);
   if (!agreed) {
     disconnect();
-    return tl::unexpected<error>(std::move(agreed).error());
+    error why = std::move(agreed).error();
+    // Closed without a word: the receiver has as many connections as it takes, for now.
+    if (why.code == errc::not_found) why.code = errc::io_error;
+    return tl::unexpected<error>(std::move(why));
   }
   terms = std::move(*agreed);
   status ready = check_terms();
@@ -114,11 +115,12 @@ result<transfer_report> sender::send(const manifest& m, source& from) {
     if (self.link == nullptr) TERSOR_CHECK(self.connect());
     TERSOR_TRY(const part_plan plan, part_plan::make(m, self.part_bytes,
                                                      {.max_request_bytes = self.terms.max_request_bytes,
-                                                      .max_part_bytes = self.terms.max_part_bytes}));
+                                                      .max_part_bytes = self.part_bytes}));
     report.raw_bytes = plan.total_bytes();
     std::vector<std::optional<std::uint64_t>> sent(plan.n_parts());
     const std::uint64_t part_bytes = self.part_bytes;
     std::chrono::milliseconds wait_ms = kFirstPause;
+    bool may_be_published = false;
     for (std::uint32_t epoch = 1;; ++epoch) {
       status connected = self.link == nullptr ? self.connect() : status{};
       send_run::outcome o{.done = connected,
@@ -148,10 +150,12 @@ result<transfer_report> sender::send(const manifest& m, source& from) {
       }
       if (o.done) break;
       self.disconnect();
+      // A later attempt that fails earlier says nothing about what the first one left behind.
+      may_be_published = may_be_published || o.may_be_published;
       if (!o.may_resume || epoch >= self.options.attempts || self.is_cancelled()) {
         error why = std::move(o.done).error();
-        if (why.code == errc::not_found) why.code = errc::io_error;
-        if (o.may_be_published) why.message += "; the request may be published";
+        if (why.code == errc::not_found || may_be_published) why.code = errc::io_error;
+        if (may_be_published) why.message += "; the request may be published";
         return tl::unexpected<error>(std::move(why));
       }
       ++report.resumptions;

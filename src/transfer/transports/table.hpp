@@ -6,6 +6,9 @@
 namespace tersor::transfer {
 
 [[nodiscard]] const transport& tcp_transport();
+[[nodiscard]] const transport& mooncake_transport();
+[[nodiscard]] const transport& nccl_transport();
+[[nodiscard]] const transport& tls_transport();
 [[nodiscard]] const transport& ucx_transport();
 
 /// Stands in the table for a transport that was not built.

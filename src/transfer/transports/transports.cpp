@@ -7,7 +7,8 @@ namespace tersor::transfer {
 namespace {
 
 using getter = const transport& (*)();
-constexpr std::array kTransports = std::to_array<getter>({tcp_transport, ucx_transport});
+constexpr std::array kTransports =
+    std::to_array<getter>({tcp_transport, tls_transport, ucx_transport, nccl_transport, mooncake_transport});
 
 }  // namespace
 

@@ -33,6 +33,9 @@ class ucx_channel final : public channel {
  private:
   using guard = std::unique_lock<std::mutex>;
 
+  static constexpr std::size_t kPiece = std::size_t{4} << 20;   // of a large part; what a receive may stage
+  static constexpr std::size_t kWindow = std::size_t{1} << 20;  // copied bytes that the peer has not read
+
   enum message_id : unsigned { kData = 1, kConsumed = 2, kEnd = 3, kEndSeen = 4, kHello = 5 };
 
   /// A posted operation. UCX uses its memory until it is done.

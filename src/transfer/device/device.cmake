@@ -1,0 +1,10 @@
+# Links of GPUs. Planning and cost build everywhere; the rest where CUDA is.
+set(link_sources device/link_cost.cpp device/parts.cpp)
+if(TERSOR_HAVE_CUDA)
+  list(APPEND link_sources device/device_link.cpp device/host_link.cpp device/shared.cpp device/side.cpp)
+  set(link_libraries CUDA::cudart_static)
+else()
+  list(APPEND link_sources device/link_none.cpp)
+  set(link_libraries "")
+endif()
+tersor_room(transfer_link SOURCES ${link_sources} DEPENDS tersor_core PRIVATE ${link_libraries})

@@ -29,6 +29,8 @@ void add_analyze(CLI::App& program, action& chosen);
 void add_calibrate(CLI::App& program, action& chosen);
 void add_bench(CLI::App& program, action& chosen);
 void add_bench_gemm(CLI::App& bench, action& chosen);
+void add_kv_send(CLI::App& program, action& chosen);
+void add_kv_recv(CLI::App& program, action& chosen);
 void add_tune(CLI::App& program, action& chosen);
 void add_doctor(CLI::App& program, action& chosen);
 

@@ -66,6 +66,7 @@ machine_report examine() {
     machine.gpu_error = gpus.error().message;
   }
   machine.backends = backends();
+  machine.transports = transfer::transports();
   const char* forced = std::getenv("TERSOR_BACKEND");
   machine.forced = forced == nullptr ? "" : forced;
   if (const auto ctx = context::create()) {
@@ -107,6 +108,12 @@ std::string text_of(const machine_report& machine) {
   text += machine.backend.empty() ? fmt::format("  none chosen: {}\n", machine.backend_error)
                                   : fmt::format("  chosen: {}{}\n", machine.backend,
                                                 machine.forced.empty() ? "" : ", forced by TERSOR_BACKEND");
+  text += "\ntransports\n";
+  rows.clear();
+  for (const auto& t : machine.transports) {
+    rows.push_back({"   ", t.name, t.available ? "works here" : "does not work here", printable(t.detail)});
+  }
+  text += table(rows, 4);
   text += fmt::format(
       "\nmachine\n  cpu         {}\n  cores       {} usable by this process\n  memory      {}, {} available\n"
       "  page        {} bytes\n  huge pages  {}\n\nbuilt with\n",

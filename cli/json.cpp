@@ -162,6 +162,10 @@ std::string json_of(const machine_report& machine) {
          {"l2_bytes", gpu.l2_bytes},
          {"driver", gpu.driver}});
   }
+  out["transports"] = json::array();
+  for (const auto& t : machine.transports) {
+    out["transports"].push_back({{"name", t.name}, {"available", t.available}, {"detail", t.detail}});
+  }
   out["cpu"] = machine.cpu;
   out["threads"] = machine.threads;
   out["memory_bytes"] = machine.memory_bytes;

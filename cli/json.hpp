@@ -11,6 +11,7 @@
 #include "gpu_bench.hpp"
 #include <tersor/cuda.hpp>
 #include <tersor/model.hpp>
+#include <tersor/transfer.hpp>
 
 namespace tersor::cli {
 
@@ -82,6 +83,7 @@ struct machine_report {
   std::vector<std::pair<std::string, std::string>> libraries;
   std::vector<cuda::device_info> gpus;
   std::string gpu_error;  ///< why there are none
+  std::vector<transfer::transport_info> transports;
 };
 [[nodiscard]] std::string json_of(const machine_report& machine);
 

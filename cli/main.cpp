@@ -85,7 +85,7 @@ int run(int argc, char** argv) {
   program.footer(kExamples);
   action chosen;
   for (const auto add : {add_compress, add_pack, add_decompress, add_verify, add_inspect, add_analyze,
-                         add_calibrate, add_bench, add_tune, add_doctor}) {
+                         add_calibrate, add_kv_send, add_kv_recv, add_bench, add_tune, add_doctor}) {
     add(program, chosen);
   }
   for (CLI::App* verb : program.get_subcommands([](const CLI::App*) { return true; })) {

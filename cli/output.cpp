@@ -75,6 +75,10 @@ void print_warning(std::string_view message) {
   (void)write_all(STDERR_FILENO, fmt::format("tersor: warning: {}\n", printable(message)));
 }
 
+void print_note(std::string_view message) {
+  (void)write_all(STDERR_FILENO, fmt::format("tersor: {}\n", printable(message)));
+}
+
 std::string printable(std::string_view text) {
   std::string out;
   while (!text.empty()) {

@@ -20,6 +20,9 @@ namespace tersor::cli {
 
 void print_warning(std::string_view message);
 
+/// One line "tersor: ..." on standard error.
+void print_note(std::string_view message);
+
 /// `text` with control characters and broken UTF-8 escaped as \xNN: names come from files and must not steer
 /// a terminal.
 [[nodiscard]] std::string printable(std::string_view text);

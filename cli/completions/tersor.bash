@@ -7,7 +7,7 @@ _tersor() {
   verb=
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
-      compress|pack|decompress|verify|inspect|analyze|calibrate|bench|tune|doctor) verb=${COMP_WORDS[i]}; break ;;
+      compress|pack|decompress|verify|inspect|analyze|calibrate|kv-send|kv-recv|bench|tune|doctor) verb=${COMP_WORDS[i]}; break ;;
     esac
   done
 
@@ -15,6 +15,8 @@ _tersor() {
     --codec)
       if [[ $verb == bench ]]; then
         COMPREPLY=($(compgen -W 'rank top16 raw zstd-1 zstd-3 lz4' -- "$cur"))
+      elif [[ $verb == kv-send ]]; then
+        COMPREPLY=($(compgen -W 'auto rank top16 raw' -- "$cur"))
       else
         COMPREPLY=($(compgen -W 'rank top16 raw' -- "$cur"))
       fi
@@ -30,13 +32,16 @@ _tersor() {
     --data) COMPREPLY=($(compgen -W 'normal lognormal-columns row-scaled input' -- "$cur")); return ;;
     --chunk-size) COMPREPLY=($(compgen -W '8192' -- "$cur")); return ;;
     -T|--threads) COMPREPLY=($(compgen -W '1 2 4 8 16 32' -- "$cur")); return ;;
-    --include|--exclude|--size|--repeats|--seconds|--rows|--hidden-dim|--warmup|--iters|--kv-tokens|--kv-layers|--commit|--n|--split-k|--plan) return ;;
+    --transport) COMPREPLY=($(compgen -W 'tcp tls ucx' -- "$cur")); return ;;
+    --to|--listen|--metrics) compopt +o default 2>/dev/null; COMPREPLY=($(compgen -A hostname -S : -- "$cur")); return ;;
+    --include|--exclude|--timeout|--max-size|--size|--repeats|--seconds|--rows|--hidden-dim|--warmup|--iters|--kv-tokens|--kv-layers|--commit|--n|--split-k|--plan) return ;;
   esac
 
   if [[ $cur == -* ]]; then
     local flags='--help'
     local output='--json --quiet --verbose'
     local filter='--include --exclude'
+    local transfer="--psk-file --tenant-file --timeout --transport --tls-cert --tls-key --tls-ca --threads $output"
     local transform="--output --force --rm --dry-run --verify --threads --no-mmap $output"
     case $verb in
       '') flags+=' --version' ;;
@@ -47,6 +52,8 @@ _tersor() {
       inspect) flags+=" $filter --no-mmap $output" ;;
       analyze) flags+=" --report --force $filter --threads --no-mmap $output" ;;
       calibrate) flags+=" --output --force $filter --threads --no-mmap $output" ;;
+      kv-send) flags+=" --to --codec $transfer --no-mmap" ;;
+      kv-recv) flags+=" --listen --output --once --force --max-size --metrics $transfer" ;;
       bench)
         flags+=' --device --threads --input --synthetic --calibration-input --calibrate-on-input --codec --size'
         flags+=' --chunk-size --repeats --seconds --rows --hidden-dim --data --dtype --warmup --iters --graph --pages --kv-tokens'
@@ -60,7 +67,7 @@ _tersor() {
   fi
 
   if [[ -z $verb ]]; then
-    COMPREPLY=($(compgen -W 'compress pack decompress verify inspect analyze calibrate bench tune doctor' -- "$cur"))
+    COMPREPLY=($(compgen -W 'compress pack decompress verify inspect analyze calibrate kv-send kv-recv bench tune doctor' -- "$cur"))
     return
   fi
   if [[ $verb == bench && $prev == bench ]]; then

@@ -13,7 +13,7 @@ page() { # page, one line, command
 }
 
 page tersor "lossless compression of LLM weights and KV caches" "$program"
-for verb in compress pack decompress verify inspect analyze calibrate tune doctor; do
+for verb in compress pack decompress verify inspect analyze calibrate kv-send kv-recv tune doctor; do
   page "tersor-$verb" "$("$program" --help | sed -n "s/^  $verb  *//p")" "$program $verb"
 done
 page tersor-bench "measure codecs beside memcpy, zstd and lz4" "$program bench codec"

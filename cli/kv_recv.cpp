@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include "command.hpp"
-#include "json.hpp"
 #include "output.hpp"
 #include "progress.hpp"
 #include "transfer_flags.hpp"

@@ -18,13 +18,14 @@ scripts/lint.sh build/release
 
 section "address and undefined-behaviour sanitizers"
 cmake --preset asan >/dev/null
-cmake --build --preset asan --target unit_test backend_test golden_test -- -j"$jobs"
-for test in unit_test backend_test golden_test; do build/asan/bin/$test --gtest_brief=1; done
+asan_tests=(unit_test backend_test golden_test transfer_wire_test transfer_cut_test transfer_hostile_test transfer_failing_calls_test)
+cmake --build --preset asan --target "${asan_tests[@]}" -- -j"$jobs"
+for test in "${asan_tests[@]}"; do build/asan/bin/$test --gtest_brief=1; done
 
 section "thread sanitizer"
 cmake --preset tsan >/dev/null
-cmake --build --preset tsan --target threads_test -- -j"$jobs"
-TSAN_OPTIONS=halt_on_error=1 build/tsan/bin/threads_test --gtest_brief=1
+cmake --build --preset tsan --target threads_test transfer_many_test transfer_kill_test -- -j"$jobs"
+for test in threads_test transfer_many_test transfer_kill_test; do TSAN_OPTIONS=halt_on_error=1 build/tsan/bin/$test --gtest_brief=1; done
 
 section "fuzz targets: committed corpus and a few seconds each"
 scripts/fuzz.sh --short

@@ -8,7 +8,8 @@
 //   if (auto good = check_verdicts(verdicts->all()); !good) discard the destination;
 //
 // The one rule: what arrived must not be used before its verdicts were checked. Until then the destination
-// holds unspecified bytes. `raw` transfers carry no digest: their verdicts say that the copy ended, no more.
+// holds unspecified bytes. `raw` transfers carry no digest: their verdicts are good from the call on, and
+// what there is to know is what the stream says when it is waited for.
 //
 // Calls enqueue work on the caller's streams (and on streams of the link's own that begin and end with them),
 // wait for nothing and allocate no device memory; all of that is taken when the link is created. A link is
@@ -138,11 +139,10 @@ class device_link {
   /// Verdicts that a transfer of these regions needs at most, whatever the method.
   [[nodiscard]] result<std::uint64_t> count_pieces(std::span<const link_region> regions) const;
   /// Moves the regions. The source is read after what was enqueued on `source` before and before what is
-  /// enqueued afterwards, and so is the destination written on `target`; transfers that follow each other
-  /// overlap. `verdicts`: count_pieces of them, in pinned host memory; they are bad from the call on until
-  /// the GPUs have set them. Returns the method taken.
-  /// Errors: `invalid_argument`, `unsupported` (a method without staging), `internal` (a launch failed; the
-  /// work enqueued so far still runs).
+  /// enqueued afterwards, and so is the destination written on `target`; coded transfers that follow
+  /// each other overlap. `verdicts`: count_pieces of them, in pinned host memory; they are bad from the call
+  /// on until the GPUs have set them. Returns the method taken. Errors: `invalid_argument`, `unsupported` (a
+  /// method without staging), `internal` (a launch failed; the work enqueued so far still runs).
   [[nodiscard]] result<link_method> send_async(std::span<const link_region> regions, link_method method,
                                                std::span<link_verdict> verdicts, cuda::stream source,
                                                cuda::stream target);

@@ -65,11 +65,12 @@ std::string prometheus_text(const transfer_counters& counters, std::string_view 
   const std::string label = "{role=\"" + escaped_label(role) + "\"} ";
   std::string out;
   for (const metric& m : kMetrics) {
-    const std::string name = "tersor_transfer_" + std::string(m.name) + "_total";
+    std::string name = "tersor_transfer_";
+    name.append(m.name).append("_total");
     const std::string value = std::visit([&](auto member) { return number_text(counters.*member); }, m.value);
-    out += "# HELP " + name + " " + std::string(m.help) + "\n";
-    out += "# TYPE " + name + " counter\n";
-    out += name + label + value + "\n";
+    out.append("# HELP ").append(name).append(" ").append(m.help).append("\n");
+    out.append("# TYPE ").append(name).append(" counter\n");
+    out.append(name).append(label).append(value).append("\n");
   }
   return out;
 }

@@ -6,6 +6,7 @@
 
 #include "../faults/support.hpp"
 #include "../golden/sample_data.hpp"
+#include "transfer_corpus.hpp"
 #include <tersor/model.hpp>
 #include <tersor/packed.hpp>
 
@@ -157,5 +158,6 @@ int main(int argc, char** argv) {
   matrices(root);
   texts(root);
   containers(root);
+  write_transfer_seeds(root);
   return 0;
 }

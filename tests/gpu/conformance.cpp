@@ -127,13 +127,15 @@ void golden(rig& r) {
   if (e.opt.vectors.empty()) return r.log().note("golden frames: no --vectors given");
   unsigned n_frames = 0;
   for (const auto& file : std::filesystem::directory_iterator(e.opt.vectors)) {
-    if (file.path().extension() != ".tersor") continue;
+    const std::string name = file.path().filename();
+    // Matrix frames are the affair of the section `matrices`.
+    if (file.path().extension() != ".tersor" || name.starts_with("packed-") || name.starts_with("tcatbe-"))
+      continue;
     const bytes frame = read_file(file.path());
     const auto info = tersor::inspect(frame);
     if (!r.log().check(info.has_value(), "the CPU refuses a golden frame", file.path().string())) continue;
     if (info->codec == codec::raw || std::ranges::find(kTypes, info->type) == kTypes.end()) continue;
     const verdict v = cpu_verdict(e.single, frame);
-    const std::string name = file.path().filename();
     r.expect_data({.codec = info->codec, .type = info->type, .n_values = info->n_values, .frame = frame},
                   v.data, name);
     const encoded again = r.encode(

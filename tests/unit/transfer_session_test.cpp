@@ -1,9 +1,9 @@
 // Sender and receiver of the transfer protocol over loopback.
-#include <gtest/gtest.h>
-
 #include <cstring>
 #include <random>
 #include <thread>
+
+#include <gtest/gtest.h>
 
 #include <tersor/transfer.hpp>
 
@@ -46,12 +46,13 @@ cache make_cache(std::uint64_t request, std::uint32_t layers, std::uint64_t toke
   c.manifest.request = request;
   for (std::uint32_t layer = 0; layer < layers; ++layer) {
     for (const part_kind kind : {part_kind::key, part_kind::value}) {
-      c.manifest.regions.push_back({.name = "layers." + std::to_string(layer) + (kind == part_kind::key ? ".k" : ".v"),
-                                    .layer = layer,
-                                    .kind = kind,
-                                    .type = dtype::bf16,
-                                    .shape = {tokens, 8, 64},
-                                    .page_bytes = 16 * 8 * 64 * 2});
+      c.manifest.regions.push_back(
+          {.name = "layers." + std::to_string(layer) + (kind == part_kind::key ? ".k" : ".v"),
+           .layer = layer,
+           .kind = kind,
+           .type = dtype::bf16,
+           .shape = {tokens, 8, 64},
+           .page_bytes = 16 * 8 * 64 * 2});
       c.data.push_back(make_values(tokens * 8 * 64, 100 * layer + static_cast<std::uint32_t>(kind)));
     }
   }
@@ -100,6 +101,30 @@ TEST_P(transfer_session, with_a_key) {
   const auto report = s->send(c.manifest, *make_host_source(shared_context(), c.spans()));
   ASSERT_TRUE(report) << report.error().describe();
   EXPECT_EQ(sink.take(7, 0ms)->regions, c.data);
+}
+
+TEST_P(transfer_session, with_agreed_codebooks) {
+  memory_sink sink(shared_context(), 256 * kMiB);
+  cache c = make_cache(9, 2, 1000);
+  geometry said;
+  for (std::size_t i = 0; i < c.data.size(); ++i) {
+    const auto counts = count_symbols(shared_context(), dtype::bf16, c.data[i]);
+    ASSERT_TRUE(counts);
+    said.codebooks.push_back(make_codebook(dtype::bf16, *counts).value());
+    c.manifest.regions[i].book = said.codebooks[i];
+  }
+  auto r = receiver::listen({}, {.expected = said}, sink);
+  ASSERT_TRUE(r);
+  auto s = sender::connect(r->address(), {.geometry = said, .coding = GetParam()});
+  ASSERT_TRUE(s) << s.error().describe();
+  const auto report = s->send(c.manifest, *make_host_source(shared_context(), c.spans()));
+  ASSERT_TRUE(report) << report.error().describe();
+  EXPECT_EQ(sink.take(9, 0ms)->regions, c.data);
+  std::swap(c.manifest.regions[0].book->symbols[0], c.manifest.regions[0].book->symbols[1]);
+  c.manifest.request = 10;
+  const auto wrong = s->send(c.manifest, *make_host_source(shared_context(), c.spans()));
+  ASSERT_FALSE(wrong);
+  EXPECT_NE(wrong.error().message.find("codebooks"), std::string::npos) << wrong.error().message;
 }
 
 INSTANTIATE_TEST_SUITE_P(codings, transfer_session,
@@ -161,7 +186,8 @@ TEST(transfer_session, refuses_by_name) {
   auto r = receiver::listen({}, {.expected = said, .security = {.tenant = "a"}}, sink);
   ASSERT_TRUE(r);
   const auto refusal = [&](geometry g, std::string tenant = "a") {
-    const auto s = sender::connect(r->address(), {.geometry = std::move(g), .security = {.tenant = std::move(tenant)}});
+    const auto s =
+        sender::connect(r->address(), {.geometry = std::move(g), .security = {.tenant = std::move(tenant)}});
     return s ? std::string("accepted") : s.error().message;
   };
   EXPECT_EQ(refusal(said), "accepted");

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias, TypedDict
 from typing_extensions import Buffer as _BufferProtocol
 
 from tersor._core import cuda as cuda
+from tersor._core import transfer as transfer
 
 class _SupportsDLPack(Protocol):
     def __dlpack__(self) -> object: ...

@@ -30,8 +30,7 @@ struct device_link::impl {
 
   [[nodiscard]] status allocate_source();
   [[nodiscard]] status allocate_target();
-  [[nodiscard]] status send_raw(std::span<const link_region> regions, std::span<link_verdict> verdicts,
-                                cudaStream_t from, cudaStream_t to);
+  [[nodiscard]] status send_raw(std::span<const link_region> regions, cudaStream_t from, cudaStream_t to);
   [[nodiscard]] status send_coded(const job& j, link_method method, cudaStream_t from, cudaStream_t to);
   [[nodiscard]] status pull_part(const job& j, const part& p);
   [[nodiscard]] status push_part(const job& j, const part& p);
@@ -231,9 +230,11 @@ status device_link::impl::send_coded(const job& j, link_method method, cudaStrea
   return last;
 }
 
-status device_link::impl::send_raw(std::span<const link_region> regions, std::span<link_verdict> verdicts,
-                                   cudaStream_t from, cudaStream_t to) {
-  {
+status device_link::impl::send_raw(std::span<const link_region> regions, cudaStream_t from, cudaStream_t to) {
+  // An event across devices takes as long as a small copy: not where nothing is to be waited for.
+  const bool busy = cudaStreamQuery(to) != cudaSuccess;
+  if (busy) {
+    static_cast<void>(cudaGetLastError());
     const on_device here(options.target_device);
     TERSOR_CHECK(here.good());
     TERSOR_CHECK(record(target_ready, to));
@@ -241,8 +242,8 @@ status device_link::impl::send_raw(std::span<const link_region> regions, std::sp
   {
     const on_device here(options.source_device);
     TERSOR_CHECK(here.good());
-    TERSOR_CHECK(wait(from, target_ready));
-    TERSOR_CHECK(copy_raw(merge_runs(regions, options.type), verdicts, from));
+    if (busy) TERSOR_CHECK(wait(from, target_ready));
+    TERSOR_CHECK(copy_raw(merge_runs(regions, options.type), from));
     TERSOR_CHECK(record(sent, from));
   }
   const on_device here(options.target_device);
@@ -266,11 +267,13 @@ result<link_method> device_link::send_async(std::span<const link_region> regions
                                             " verdicts are needed, there are " +
                                             std::to_string(verdicts.size()));
   }
-  reset_verdicts(verdicts, plan.pieces.size(), true, true,
-                 link.options.recheck && method != link_method::raw);
+  const bool coded = method != link_method::raw;
+  const std::uint64_t n_set = coded ? plan.pieces.size() : 0;
+  reset_sent(verdicts, n_set);
+  reset_received(verdicts, n_set, link.options.recheck);
   const auto used = verdicts.first(plan.pieces.size());
-  if (method == link_method::raw) {
-    TERSOR_CHECK(link.send_raw(regions, used, source, target));
+  if (!coded) {
+    TERSOR_CHECK(link.send_raw(regions, source, target));
     return method;
   }
   const job j{.regions = regions,

@@ -10,8 +10,10 @@ using namespace device;
 
 namespace {
 
-/// Copy engines take microseconds to start: kernels write and read frames of smaller pieces in host memory.
-constexpr std::uint64_t kEngineBytes = (std::uint64_t{4} << 20) + 1;
+// Copy engines take microseconds to start: kernels write and read frames of smaller pieces in host memory.
+// They write faster than they read.
+constexpr std::uint64_t kStoreEngineBytes = (std::uint64_t{4} << 20) + 1;
+constexpr std::uint64_t kLoadEngineBytes = std::uint64_t{2} << 20;
 
 }  // namespace
 
@@ -113,7 +115,7 @@ std::vector<raw_run> raw_runs(std::span<const link_region> regions, dtype type, 
 }  // namespace
 
 status host_link::impl::store_part(const job& j, const part& p, const frames_at& to, bool push) {
-  if (push || has_small_pieces(j, p, kEngineBytes)) return encode_part(j, p, to, gpu, lane_of(turns));
+  if (push || has_small_pieces(j, p, kStoreEngineBytes)) return encode_part(j, p, to, gpu, lane_of(turns));
   const auto slot = static_cast<std::uint32_t>(turns % options.parts.n_slots);
   const frames_at from = slot_of(slot);
   TERSOR_CHECK(wait(gpu.lane(0), freed[slot]));
@@ -126,7 +128,8 @@ status host_link::impl::store_part(const job& j, const part& p, const frames_at&
 }
 
 status host_link::impl::load_part(const job& j, const part& p, const frames_at& from, bool pull) {
-  if (pull || has_small_pieces(j, p, kEngineBytes)) return decode_part(j, p, from, true, gpu, lane_of(turns));
+  if (pull || has_small_pieces(j, p, kLoadEngineBytes))
+    return decode_part(j, p, from, true, gpu, lane_of(turns));
   const auto slot = static_cast<std::uint32_t>(turns % options.parts.n_slots);
   const frames_at to = slot_of(slot);
   const cudaStream_t copies = gpu.lane(lane_of(turns));
@@ -151,12 +154,14 @@ result<link_method> host_link::store_async(std::span<const link_region> regions,
   TERSOR_CHECK(check_call(plan, to, verdicts));
   if (method == link_method::automatic) method = choose(plan.n_bytes);
   if (method == link_method::pull) return fail(errc::unsupported, "host memory does not pull");
-  reset_verdicts(verdicts, plan.pieces.size(), true, false, false);
+  const bool coded = method != link_method::raw;
+  reset_sent(verdicts, coded ? plan.pieces.size() : 0);
+  reset_received(verdicts, 0, false);
   const auto used = verdicts.first(plan.pieces.size());
   const on_device here(link.options.device);
   TERSOR_CHECK(here.good());
-  if (method == link_method::raw) {
-    TERSOR_CHECK(copy_raw(raw_runs(regions, link.options.type, to, false), used, s));
+  if (!coded) {
+    TERSOR_CHECK(copy_raw(raw_runs(regions, link.options.type, to, false), s));
     return method;
   }
   const job j{.regions = regions,
@@ -192,8 +197,8 @@ status host_link::load_async(std::span<const link_region> regions, link_method m
     if (verdict.sent.code != 0 || (coded && verdict.sent.frame_bytes == 0))
       return fail(errc::invalid_argument, "the store did not end well, or has not ended");
   }
-  reset_verdicts(verdicts, plan.pieces.size(), false, true, coded && link.options.recheck);
-  if (!coded) return copy_raw(raw_runs(regions, link.options.type, from, true), used, s);
+  reset_received(verdicts, coded ? plan.pieces.size() : 0, link.options.recheck);
+  if (!coded) return copy_raw(raw_runs(regions, link.options.type, from, true), s);
   const job j{.regions = regions,
               .plan = plan,
               .verdicts = used,

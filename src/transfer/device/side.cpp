@@ -123,24 +123,26 @@ bool has_small_pieces(const job& j, const part& p, std::uint64_t few) noexcept {
   return values * value_bytes(j.type) / p.n_pieces < few;
 }
 
-void reset_verdicts(std::span<link_verdict> all, std::uint64_t used, bool sends, bool receives,
-                    bool recheck) {
+void reset_sent(std::span<link_verdict> all, std::uint64_t used) {
   for (std::size_t i = 0; i < all.size(); ++i) {
-    if (sends) all[i].sent = {};
+    all[i].sent = {};
+    if (i < used) all[i].sent.code = kUnfinished;
+  }
+}
+
+void reset_received(std::span<link_verdict> all, std::uint64_t used, bool recheck) {
+  for (std::size_t i = 0; i < all.size(); ++i) {
     all[i].received = all[i].again = {};
     if (i >= used) continue;
-    if (sends) all[i].sent.code = kUnfinished;
-    if (receives) all[i].received.code = kUnfinished;
+    all[i].received.code = kUnfinished;
     if (recheck) all[i].again.code = kUnfinished;
   }
 }
 
-status copy_raw(std::span<const raw_run> runs, std::span<link_verdict> verdicts, cudaStream_t s) {
+status copy_raw(std::span<const raw_run> runs, cudaStream_t s) {
   for (const raw_run& run : runs)
     TERSOR_CHECK(ok(cudaMemcpyAsync(run.dst, run.src, run.n_bytes, cudaMemcpyDefault, s), "copying values"));
-  if (verdicts.empty()) return {};
-  // Zeroes are good verdicts.
-  return ok(cudaMemsetAsync(verdicts.data(), 0, verdicts.size_bytes(), s), "setting verdicts");
+  return {};
 }
 
 }  // namespace tersor::transfer::device

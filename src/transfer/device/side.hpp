@@ -78,10 +78,10 @@ struct frames_at {
 /// Whether the part's pieces have fewer than `few` bytes of values on average.
 [[nodiscard]] bool has_small_pieces(const job& j, const part& p, std::uint64_t few) noexcept;
 
-/// Every verdict that a method sets is bad until the GPUs say otherwise; the rest are good.
-void reset_verdicts(std::span<link_verdict> all, std::uint64_t used, bool sends, bool receives, bool recheck);
-/// The copies of a raw transfer, and its verdicts when they have ended.
-[[nodiscard]] status copy_raw(std::span<const raw_run> runs, std::span<link_verdict> verdicts,
-                              cudaStream_t s);
+// The first `used` verdicts are bad until the GPUs say otherwise; the others are good.
+void reset_sent(std::span<link_verdict> all, std::uint64_t used);
+void reset_received(std::span<link_verdict> all, std::uint64_t used, bool recheck);
+
+[[nodiscard]] status copy_raw(std::span<const raw_run> runs, cudaStream_t s);
 
 }  // namespace tersor::transfer::device

@@ -1,7 +1,10 @@
 #include "transfer/session/connection.hpp"
 
+#include <algorithm>
 #include <thread>
 
+#include "codec/coding.hpp"
+#include "codec/frame_codec.hpp"
 #include "cpu/context_impl.hpp"
 #include "transfer/session/handshake.hpp"
 
@@ -21,6 +24,14 @@ bool may_go_right(errc code) noexcept {
          code == errc::truncated || code == errc::io_error;
 }
 
+/// A frame keeps only the entries that its codec uses.
+bool uses_book(const frame_info& info, const codebook& agreed) noexcept {
+  const auto* planes = codec_detail::find_planes(info.type);
+  if (planes == nullptr) return false;
+  const unsigned n_entries = codec_detail::make_plan(info.codec, planes->symbol_bits).n_entries;
+  return std::equal(agreed.symbols.begin(), agreed.symbols.begin() + n_entries, info.book.symbols.begin());
+}
+
 /// What the frame says of itself against what was agreed on.
 status check_frame(const frame_info& info, const message_header& header, const region& r, const part& p) {
   if (info.frame_bytes != header.payload_bytes) return fail(errc::malformed, "a part is not one frame");
@@ -32,7 +43,7 @@ status check_frame(const frame_info& info, const message_header& header, const r
   if (info.decoded_bytes != p.n_bytes) {
     return fail(errc::mismatch, "page range: a frame has another size than its part");
   }
-  if (info.codec != codec::raw && r.book && info.book != *r.book) {
+  if (info.codec != codec::raw && r.book && !uses_book(info, *r.book)) {
     return fail(errc::mismatch, "codebook: a frame uses another than its region");
   }
   return {};
@@ -83,8 +94,8 @@ status connection::run() {
     }
     wake_.notify_all();
     decoder.join();
-    if (failed_) served = tl::unexpected<error>(*failed_);
     leave_request();
+    if (failed_) served = tl::unexpected<error>(std::move(*failed_));
     with_.counters.wire_bytes += link_.received_bytes();
     return served;
   });
@@ -101,10 +112,6 @@ void connection::leave_request() {
 status connection::serve() {
   while (true) {
     const auto header = link_.receive_header(link_.idle_deadline());
-    if (!header) {
-      const bool left = header.error().code == errc::not_found && (request_ == nullptr || ended_);
-      return left ? status{} : tl::unexpected<error>(header.error());
-    }
     bool failed = false, ended = false;
     {
       const std::lock_guard lock(mutex_);
@@ -112,6 +119,10 @@ status connection::serve() {
       ended = std::exchange(ended_, false);
     }
     if (ended) leave_request();
+    if (!header) {
+      const bool left = header.error().code == errc::not_found && request_ == nullptr;
+      return left ? status{} : tl::unexpected<error>(header.error());
+    }
     if (failed) break;
     if (const status done = dispatch(*header); !done) {
       report(done.error());
@@ -221,14 +232,18 @@ void connection::enqueue(job j) {
 }
 
 /// Tells the sender once why the connection ends.
-void connection::report(const error& why) {
+void connection::report(error why) {
   {
     const std::lock_guard lock(mutex_);
     if (failed_) return;
-    failed_ = why;
+    failed_ = std::move(why);
   }
-  const failure f{.code = why.code, .may_resume = may_go_right(why.code), .message = why.message};
-  (void)link_.send({.type = message_type::fail}, write(f));
+  const status told = cpu::guarded([&]() -> status {
+    const failure f{
+        .code = failed_->code, .may_resume = may_go_right(failed_->code), .message = failed_->message};
+    return link_.send({.type = message_type::fail}, write(f));
+  });
+  if (!told) shutdown();
 }
 
 void connection::decode_loop() {
@@ -242,9 +257,9 @@ void connection::decode_loop() {
       jobs_.pop_front();
       if (failed_) continue;
     }
-    if (const status done = cpu::guarded([&] { return work_on(j); }); !done) {
+    if (status done = cpu::guarded([&] { return work_on(j); }); !done) {
       if (j.header.type == message_type::part) ++with_.counters.rejected_parts;
-      report(done.error());
+      report(std::move(done).error());
     }
   }
 }
@@ -289,6 +304,8 @@ status connection::decode(const job& j) {
 
 status connection::publish(const job& j) {
   TERSOR_TRY(const totals said, read_totals(j.payload));
+  // Made before: after the publication nothing may fail but the sending of it.
+  const auto answer = write(said);
   {
     const std::lock_guard working(request_->work);
     if (request_->epoch != j.header.epoch) return fail(errc::mismatch, "epoch: stale");
@@ -308,7 +325,7 @@ status connection::publish(const job& j) {
     ended_ = true;
   }
   return link_.send({.type = message_type::published, .request = j.header.request, .epoch = j.header.epoch},
-                    write(said));
+                    answer);
 }
 
 }  // namespace tersor::transfer

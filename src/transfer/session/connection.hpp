@@ -52,7 +52,7 @@ class connection {
   [[nodiscard]] status work_on(const job& j);
   [[nodiscard]] status decode(const job& j);
   [[nodiscard]] status publish(const job& j);
-  void report(const error& why);
+  void report(error why);
   void enqueue(job j);
 
   message_link link_;

@@ -83,7 +83,7 @@ status message_link::receive_part(const message_header& header, std::span<std::b
   return check_tag(message_keys::section::payload, parts, given);
 }
 
-void message_link::discard(deadline until) noexcept {
+void message_link::discard(deadline until) {
   std::array<std::byte, 16384> ignored;
   while (channel_->receive(ignored, until)) continue;
 }

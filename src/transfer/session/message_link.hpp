@@ -39,7 +39,7 @@ class message_link {
   void cap(deadline until) noexcept { cap_ = until; }
   void lift_cap() noexcept { cap_ = deadline::max(); }
   /// Takes in what still comes, whatever it is, until the peer closes.
-  void discard(deadline until) noexcept;
+  void discard(deadline until);
 
   [[nodiscard]] deadline message_deadline() const noexcept {
     return std::min(clock::now() + limits_.message, cap_);

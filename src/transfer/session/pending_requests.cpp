@@ -1,5 +1,7 @@
 #include "transfer/session/pending_requests.hpp"
 
+#include "cpu/context_impl.hpp"
+
 namespace tersor::transfer {
 namespace {
 
@@ -50,10 +52,11 @@ result<std::shared_ptr<pending_request>> pending_requests::start(std::uint64_t r
     if (!requests_.emplace(request, r).second)
       return fail(errc::already_exists, "the request is being begun");
   }
-  if (const status prepared = sink_.prepare(facts->manifest); !prepared) {
+  status prepared = cpu::guarded([&] { return sink_.prepare(facts->manifest); });
+  if (!prepared) {
     r->epoch = 0;
     drop(request);
-    return tl::unexpected<error>(prepared.error());
+    return tl::unexpected<error>(std::move(prepared).error());
   }
   return r;
 }
@@ -108,12 +111,14 @@ void pending_requests::discard(const std::shared_ptr<pending_request>& r) {
 }
 
 status pending_requests::publish(pending_request& r) {
+  // Before the sink publishes: what follows it cannot fail.
+  std::list<std::uint64_t> one(1, r.number);
   TERSOR_CHECK(sink_.publish(r.facts->manifest));
   const std::lock_guard lock(mutex_);
   r.is_published = true;
   r.facts.reset();
-  r.verified = {};
-  published_.push_back(r.number);
+  r.verified = std::vector<bool>();
+  published_.splice(published_.end(), one);
   if (published_.size() > kRemembered) {
     requests_.erase(published_.front());
     published_.pop_front();

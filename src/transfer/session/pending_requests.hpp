@@ -2,7 +2,7 @@
 #pragma once
 
 #include <atomic>
-#include <deque>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -75,7 +75,7 @@ class pending_requests {
   sink& sink_;
   mutable std::mutex mutex_;
   std::map<std::uint64_t, std::shared_ptr<pending_request>> requests_;
-  std::deque<std::uint64_t> published_;  ///< oldest first
+  std::list<std::uint64_t> published_;  ///< oldest first
 };
 
 }  // namespace tersor::transfer

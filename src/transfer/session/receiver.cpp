@@ -17,8 +17,11 @@ status check_options(const endpoint& at, const receiver_options& options) {
       !options.allow_unauthenticated_remote) {
     return fail(errc::invalid_argument, "listening beyond loopback (" + at.host + ") needs a pre-shared key");
   }
-  if (!options.security.psk.empty() && options.security.psk.size() < kMinPskBytes) {
-    return fail(errc::invalid_argument, "the pre-shared key is shorter than 16 bytes");
+  // A key that is too short, or that this build cannot use, is known before anybody connects.
+  if (!options.security.psk.empty()) {
+    if (const auto usable = handshake_proof(options.security.psk, {}); !usable) {
+      return tl::unexpected<error>(usable.error());
+    }
   }
   if (options.n_slots == 0 || options.n_slots > kMaxSlots || options.max_part_bytes == 0) {
     return fail(errc::invalid_argument, "slots: 1 to 1024 of at least one byte");
@@ -55,7 +58,8 @@ struct receiver::impl {
 
   void accept_loop();
   void admit(std::unique_ptr<channel> over);
-  void note(const error& e);
+  void note(error e);
+  [[nodiscard]] status accept_one();
   void join_gone();
   void stop();
 
@@ -72,9 +76,9 @@ struct receiver::impl {
   bool stopped = false;
 };
 
-void receiver::impl::note(const error& e) {
+void receiver::impl::note(error e) {
   const std::lock_guard lock(mutex);
-  newest_error = e;
+  newest_error = std::move(e);
 }
 
 void receiver::impl::join_gone() {
@@ -99,43 +103,47 @@ void receiver::impl::admit(std::unique_ptr<channel> over) {
     ++counters.refused;
     return;
   }
-  ++counters.connections;
-  guest& g = guests.emplace_back();
+  // Among the guests only once it runs.
+  std::list<guest> one(1);
+  guest& g = one.front();
   g.serves = std::make_unique<connection>(
       std::move(over), std::move(*path),
       connection::shared{.options = options, .requests = requests, .to = to, .counters = counters});
-  try {
-    g.thread = std::thread([this, &g] {
-      if (const status served = g.serves->run(); !served) {
-        ++counters.failed_connections;
-        note(served.error());
-      }
-      g.gone = true;
-    });
-  } catch (...) {
-    guests.pop_back();
-    throw;
+  g.thread = std::thread([this, &g] {
+    if (status served = g.serves->run(); !served) {
+      ++counters.failed_connections;
+      note(std::move(served).error());
+    }
+    g.gone = true;
+  });
+  ++counters.connections;
+  guests.splice(guests.end(), one);
+}
+
+status receiver::impl::accept_one() {
+  auto over = door->accept(clock::now() + kTick);
+  if (!over && over.error().code == errc::cancelled) return tl::unexpected<error>(std::move(over).error());
+  // First: a sender that comes back must not be refused because of the connection that it lost.
+  join_gone();
+  if (over) {
+    admit(std::move(*over));
+  } else if (over.error().code != errc::not_found) {
+    note(std::move(over).error());
+    // Out of descriptors, say: others must end first.
+    std::this_thread::sleep_for(kTick);
   }
+  counters.requests_discarded += requests.sweep(clock::now());
+  return {};
 }
 
 void receiver::impl::accept_loop() {
   while (true) {
-    auto over = door->accept(clock::now() + kTick);
-    if (!over && over.error().code == errc::cancelled) return;
-    // First: a sender that comes back must not be refused because of the connection that it lost.
-    join_gone();
-    if (over) {
-      const status admitted = cpu::guarded([&]() -> status {
-        admit(std::move(*over));
-        return {};
-      });
-      if (!admitted) note(admitted.error());
-    } else if (over.error().code != errc::not_found) {
-      note(over.error());
-      // Out of descriptors, say: others must end first.
-      std::this_thread::sleep_for(kTick);
-    }
-    counters.requests_discarded += requests.sweep(clock::now());
+    status accepted = cpu::guarded([&] { return accept_one(); });
+    if (accepted) continue;
+    if (accepted.error().code == errc::cancelled) return;
+    note(std::move(accepted).error());
+    // A listener that cannot even say why it fails must not keep a core busy, nor outlive its end.
+    std::this_thread::sleep_for(kTick / 10);
   }
 }
 
@@ -149,7 +157,10 @@ void receiver::impl::stop() {
   if (acceptor.joinable()) acceptor.join();
   for (guest& g : guests) g.thread.join();
   guests.clear();
-  counters.requests_discarded += requests.discard_all();
+  (void)cpu::guarded([&]() -> status {
+    counters.requests_discarded += requests.discard_all();
+    return {};
+  });
 }
 
 receiver::receiver(std::unique_ptr<impl> p) noexcept : impl_(std::move(p)) {}

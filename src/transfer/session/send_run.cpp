@@ -72,15 +72,15 @@ status send_run::begin() {
 }
 
 send_run::outcome send_run::run() {
-  const status done = cpu::guarded([&]() -> status {
+  status done = cpu::guarded([&]() -> status {
     TERSOR_CHECK(begin());
     return run_threads();
   });
   if (done) return {.done = {}};
-  outcome o{.done = done};
+  outcome o{.done = std::move(done)};
   // Only the receiver's own word, intact, says that it did not publish what it has.
   o.may_be_published = all_sent_ && !was_refused_;
-  o.may_resume = may_resume_ && done.error().code != errc::cancelled;
+  o.may_resume = may_resume_ && o.done.error().code != errc::cancelled;
   return o;
 }
 
@@ -96,7 +96,13 @@ status send_run::run_threads() {
     TERSOR_CHECK(send_all());
     return wait_published();
   });
-  if (!sent) tell_and_leave(sent.error());
+  if (!sent) {
+    const status told = cpu::guarded([&]() -> status {
+      tell_and_leave(sent.error());
+      return {};
+    });
+    if (!told) leave_untold();
+  }
   if (reader.joinable()) reader.join();
   encoder.join();
   // The receiver's reason, where it gave one, says more than the broken connection that followed.
@@ -126,12 +132,23 @@ void send_run::tell_and_leave(const error& why) {
   if (with_.path != nullptr) with_.path->shutdown();
 }
 
+/// For want of memory: needs none.
+void send_run::leave_untold() noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!failed_) failed_ = error{.code = errc::out_of_memory, .message = "out of memory"};
+  }
+  wake_.notify_all();
+  with_.link.shutdown();
+  if (with_.path != nullptr) with_.path->shutdown();
+}
+
 void send_run::encode_loop() {
-  if (const status done = cpu::guarded([&] { return encode_all(); }); !done) {
+  if (status done = cpu::guarded([&] { return encode_all(); }); !done) {
     {
       const std::lock_guard lock(mutex_);
       if (failed_) return;
-      failed_ = done.error();
+      failed_ = std::move(done).error();
       source_failed_ = true;
     }
     // The sending thread tells the receiver and ends the connection.
@@ -284,8 +301,8 @@ status send_run::wait_published() {
 }
 
 void send_run::read_loop() {
-  const status done = cpu::guarded([&] { return read_all(); });
-  if (!done) stop(done.error());
+  status done = cpu::guarded([&] { return read_all(); });
+  if (!done) stop(std::move(done).error());
   {
     const std::lock_guard lock(mutex_);
     reader_done_ = true;

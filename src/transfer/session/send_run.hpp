@@ -78,6 +78,7 @@ class send_run {
   [[nodiscard]] status skip_held();
   void stop(error why);
   void tell_and_leave(const error& why);
+  void leave_untold() noexcept;
   [[nodiscard]] bool is_cancelled() const noexcept {
     return with_.options.cancel != nullptr && with_.options.cancel->load(std::memory_order_relaxed);
   }

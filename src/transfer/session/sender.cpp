@@ -19,6 +19,8 @@ struct sender::impl {
   impl(const endpoint& at, const sender_options& with) : to(at), options(with), choice(with.coding) {}
 
   [[nodiscard]] status connect();
+  /// `may_be_published` tells of every attempt, also when an exception leaves.
+  [[nodiscard]] result<transfer_report> send(const manifest& m, source& from, bool& may_be_published);
   void disconnect() noexcept;
   [[nodiscard]] status check_terms();
   [[nodiscard]] status pause(std::chrono::milliseconds how_long) const;
@@ -97,8 +99,11 @@ sender::~sender() {
 
 result<sender> sender::connect(const endpoint& to, const sender_options& options) {
   return cpu::guarded([&]() -> result<sender> {
-    if (!options.security.psk.empty() && options.security.psk.size() < kMinPskBytes) {
-      return fail(errc::invalid_argument, "the pre-shared key is shorter than 16 bytes");
+    // A key that is too short, or that this build cannot use, is known before anybody connects.
+    if (!options.security.psk.empty()) {
+      if (const auto usable = handshake_proof(options.security.psk, {}); !usable) {
+        return tl::unexpected<error>(usable.error());
+      }
     }
     auto p = std::make_unique<impl>(to, options);
     TERSOR_CHECK(p->connect());
@@ -106,64 +111,77 @@ result<sender> sender::connect(const endpoint& to, const sender_options& options
   });
 }
 
+result<transfer_report> sender::impl::send(const manifest& m, source& from, bool& may_be_published) {
+  transfer_report report;
+  const stopwatch watch;
+  TERSOR_TRY(const nonce token, fresh_nonce());
+  if (link == nullptr) TERSOR_CHECK(connect());
+  TERSOR_TRY(const part_plan plan,
+             part_plan::make(m, part_bytes,
+                             {.max_request_bytes = terms.max_request_bytes, .max_part_bytes = part_bytes}));
+  report.raw_bytes = plan.total_bytes();
+  std::vector<std::optional<std::uint64_t>> sent(plan.n_parts());
+  const std::uint64_t first_part_bytes = part_bytes;
+  std::chrono::milliseconds wait_ms = kFirstPause;
+  for (std::uint32_t epoch = 1;; ++epoch) {
+    status connected = link == nullptr ? connect() : status{};
+    const bool is_connected = connected.has_value();
+    if (is_connected && (part_bytes < first_part_bytes || frame_bytes < frame_bound(plan.largest_part()))) {
+      return fail(errc::mismatch, "the receiver came back with smaller slots");
+    }
+    send_run::outcome o{.done = std::move(connected)};
+    o.may_resume = !is_connected && o.done.error().code == errc::io_error;
+    if (is_connected) {
+      const std::uint64_t before = link->sent_bytes();
+      send_run run({.options = options,
+                    .what = m,
+                    .plan = plan,
+                    .part_bytes = first_part_bytes,
+                    .sent = sent,
+                    .from = from,
+                    .link = *link,
+                    .path = path.get(),
+                    .terms = terms,
+                    .frames = frames.all(),
+                    .n_frames = kOwnFrames,
+                    .choice = choice,
+                    .report = report},
+                   token, epoch);
+      o = run.run();
+      report.sent_bytes += link->sent_bytes() - before;
+    }
+    if (o.done) break;
+    disconnect();
+    // A later attempt that fails earlier says nothing about what the first one left behind.
+    may_be_published = may_be_published || o.may_be_published;
+    if (!o.may_resume || epoch >= options.attempts || is_cancelled()) {
+      error why = std::move(o.done).error();
+      if (why.code == errc::not_found) why.code = errc::io_error;
+      return tl::unexpected<error>(std::move(why));
+    }
+    ++report.resumptions;
+    TERSOR_CHECK(pause(wait_ms));
+    wait_ms *= 2;
+  }
+  report.seconds = watch.seconds();
+  return report;
+}
+
 result<transfer_report> sender::send(const manifest& m, source& from) {
   return cpu::guarded([&]() -> result<transfer_report> {
-    impl& self = *impl_;
-    transfer_report report;
-    const stopwatch watch;
-    TERSOR_TRY(const nonce token, fresh_nonce());
-    if (self.link == nullptr) TERSOR_CHECK(self.connect());
-    TERSOR_TRY(const part_plan plan, part_plan::make(m, self.part_bytes,
-                                                     {.max_request_bytes = self.terms.max_request_bytes,
-                                                      .max_part_bytes = self.part_bytes}));
-    report.raw_bytes = plan.total_bytes();
-    std::vector<std::optional<std::uint64_t>> sent(plan.n_parts());
-    const std::uint64_t part_bytes = self.part_bytes;
-    std::chrono::milliseconds wait_ms = kFirstPause;
+    // Made before anything can fail: the doubt must be told even when there is no memory left.
+    std::string doubt = "; the request may be published";
     bool may_be_published = false;
-    for (std::uint32_t epoch = 1;; ++epoch) {
-      status connected = self.link == nullptr ? self.connect() : status{};
-      send_run::outcome o{.done = connected,
-                          .may_resume = !connected && connected.error().code == errc::io_error};
-      if (connected &&
-          (self.part_bytes < part_bytes || self.frame_bytes < frame_bound(plan.largest_part()))) {
-        return fail(errc::mismatch, "the receiver came back with smaller slots");
-      }
-      if (connected) {
-        const std::uint64_t before = self.link->sent_bytes();
-        send_run run({.options = self.options,
-                      .what = m,
-                      .plan = plan,
-                      .part_bytes = part_bytes,
-                      .sent = sent,
-                      .from = from,
-                      .link = *self.link,
-                      .path = self.path.get(),
-                      .terms = self.terms,
-                      .frames = self.frames.all(),
-                      .n_frames = kOwnFrames,
-                      .choice = self.choice,
-                      .report = report},
-                     token, epoch);
-        o = run.run();
-        report.sent_bytes += self.link->sent_bytes() - before;
-      }
-      if (o.done) break;
-      self.disconnect();
-      // A later attempt that fails earlier says nothing about what the first one left behind.
-      may_be_published = may_be_published || o.may_be_published;
-      if (!o.may_resume || epoch >= self.options.attempts || self.is_cancelled()) {
-        error why = std::move(o.done).error();
-        if (why.code == errc::not_found || may_be_published) why.code = errc::io_error;
-        if (may_be_published) why.message += "; the request may be published";
-        return tl::unexpected<error>(std::move(why));
-      }
-      ++report.resumptions;
-      TERSOR_CHECK(self.pause(wait_ms));
-      wait_ms *= 2;
-    }
-    report.seconds = watch.seconds();
-    return report;
+    auto sent = cpu::guarded([&] { return impl_->send(m, from, may_be_published); });
+    if (sent || !may_be_published) return sent;
+    error why = std::move(sent).error();
+    why.code = errc::io_error;
+    const status told = cpu::guarded([&]() -> status {
+      why.message += doubt;
+      return {};
+    });
+    if (!told) why.message = std::move(doubt);
+    return tl::unexpected<error>(std::move(why));
   });
 }
 

@@ -55,12 +55,16 @@ class nccl_path final : public payload_path {
   std::atomic<bool> down_ = false;
 };
 
-/// `step` returns a status, or nothing as long as it has none. Neither NCCL nor CUDA waits with a deadline.
+/// `step` says whether it is over, and the reason if it failed. Neither NCCL nor CUDA waits with a deadline.
 template <class Step>
 status nccl_path::poll(Step step, deadline until) {
   constexpr int kSpins = 2'000;
   for (int i = 0;; ++i) {
-    if (std::optional<status> done = step()) return *done;
+    std::string why;
+    if (step(why)) {
+      if (why.empty()) return {};
+      return fail(errc::io_error, std::move(why));
+    }
     if (down_.load(std::memory_order_acquire)) return fail(errc::io_error, "shut down on this side");
     if (clock::now() >= until) return fail(errc::io_error, "timed out");
     if (i < kSpins) {
@@ -75,22 +79,23 @@ status nccl_path::poll(Step step, deadline until) {
 status nccl_path::accepted(int code, deadline until) {
   const nccl_library& nccl = find_nccl().nccl;
   return poll(
-      [&]() -> std::optional<status> {
+      [&](std::string& why) {
         int state = code;
         if (code == kNcclSuccess || code == kNcclInProgress) (void)nccl.async_error(comm_, &state);
-        if (state == kNcclInProgress) return std::nullopt;
-        if (state == kNcclSuccess) return status();
-        return fail(errc::io_error, std::string("NCCL: ") + nccl.get_error_string(state));
+        if (state == kNcclInProgress) return false;
+        if (state != kNcclSuccess) why = std::string("NCCL: ") + nccl.get_error_string(state);
+        return true;
       },
       until);
 }
 
 status nccl_path::reached(cuda_event e, deadline until) {
   return poll(
-      [&]() -> std::optional<status> {
+      [&](std::string& why) {
         const int code = find_nccl().cuda.event_query(e);
-        if (code == kCudaNotReady) return std::nullopt;
-        return check_cuda(code, "move a frame");
+        if (code == kCudaNotReady) return false;
+        if (const status checked = check_cuda(code, "move a frame"); !checked) why = checked.error().message;
+        return true;
       },
       until);
 }

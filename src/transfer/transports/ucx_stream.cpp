@@ -11,7 +11,8 @@ constexpr std::size_t kLarge = std::size_t{32} << 10;  // from here on by rendez
 constexpr std::size_t kMostPieces = 8;                 // rendezvous under way
 
 bool is_disconnect(::ucs_status_t code) noexcept {
-  return code == UCS_ERR_CONNECTION_RESET || code == UCS_ERR_NOT_CONNECTED;
+  return code == UCS_ERR_CONNECTION_RESET || code == UCS_ERR_NOT_CONNECTED ||
+         code == UCS_ERR_ENDPOINT_TIMEOUT;
 }
 
 }  // namespace

@@ -84,6 +84,8 @@ const gpu_backend* find_gpu_backend() noexcept {
                                            .count_pages = twin::count_symbols<page_launch>,
                                            .store_overflow = twin::store_overflow,
                                            .load_overflow = twin::load_overflow,
+                                           .copy_tails = twin::copy_tails,
+                                           .recheck = twin::recheck,
                                            .unpack_matrix = twin::unpack_matrix,
                                            .pack_matrix = twin::pack_matrix,
                                            .gemm = twin::gemm,

@@ -21,6 +21,10 @@ gpu_error encode_pages(codec c, dtype type, const page_launch& launch, std::uint
 gpu_error decode_tensors(codec c, dtype type, const tensor_launch& launch, std::uint32_t ctas, stream s);
 gpu_error decode_pages(codec c, dtype type, const page_launch& launch, std::uint32_t ctas, stream s);
 
+gpu_error copy_tails(const tersor::cuda::tails_launch& launch, std::uint32_t ctas, stream s);
+gpu_error recheck(dtype type, const tensor_launch& launch, std::uint32_t raw_words, std::uint32_t ctas,
+                  stream s);
+
 gpu_error unpack_matrix(const tersor::cuda::unpack_launch& launch, std::uint32_t ctas, stream s);
 gpu_error pack_matrix(int pass, const tersor::cuda::pack_launch& launch, std::uint32_t ctas, stream s);
 

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Measures KV transfers between two network namespaces of this machine whose link has a set rate:
-#   netns.sh PROGRAM KV.safetensors OUT.json [RATE ...]       RATE in Gb/s, default 1 5 10 25
+#   netns.sh PROGRAM KV.safetensors OUT.json [RATE ...]       RATE in Gb/s, default 1 5 10 25; "-" instead of the
+# file takes normally distributed values
 # Needs unprivileged user namespaces, ip and tc; no root. Both ends share the machine's cores. Sizes: MB="64 256 1024 2048",
-# ROUNDS=3. The text report goes to standard output; OUT.json and OUT.svg are written by netns_report.py.
+# ROUNDS=3; NOTE goes into the report. The text report goes to standard output; OUT.json and OUT.svg are written by netns_report.py.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-program=$(realpath "$1") data=$(realpath "$2") out=$3
+program=$(realpath "$1") data=$2 out=$3
+[[ $data == - ]] || data=$(realpath "$data")
 shift 3
 rates=("$@")
 [[ ${#rates[@]} -gt 0 ]] || rates=(1 5 10 25)
@@ -61,5 +63,5 @@ done
 INSIDE
 
 unshare -Urn bash "$work/inside.sh" "$work" "$program" "$data" "$sizes" "$rounds" "${rates[@]}"
-python3 -B "$here/netns_report.py" "$work/results" "$out" --data "$(basename "$data")" --rounds "$rounds" \
+python3 -B "$here/netns_report.py" "$work/results" "$out" --data "$(basename "$data")" --rounds "$rounds" --note "${NOTE:-}" \
   --command "bench/transfer/netns.sh build/release/bin/$(basename "$program") $(basename "$data") $out ${rates[*]}"

@@ -1,13 +1,15 @@
 // Time of a KV transfer over a real link, beside a plain TCP copy of the same bytes (netns.sh makes the
 // link):
 //   tersor_netns_bench serve HOST MAX_BYTES
-//   tersor_netns_bench measure HOST KV.safetensors BYTES ROUNDS     one JSON object a line
+//   tersor_netns_bench measure HOST KV.safetensors BYTES ROUNDS     one JSON object a line; "-": values of
+//   its own
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <random>
 #include <thread>
 
 #include <arpa/inet.h>
@@ -144,9 +146,7 @@ struct cache {
   std::uint64_t n_bytes = 0;
 };
 
-/// Regions of 16 MiB, each out of one BF16 tensor of the file: copies of it whose pages are rotated, every
-/// copy by another distance, so that what follows in memory is never what came before.
-cache tile(const char* path, std::uint64_t n_bytes) {
+std::vector<std::byte> read_file(const char* path) {
   std::FILE* file = std::fopen(path, "rb");
   if (file == nullptr) give_up(std::string("cannot open ") + path);
   std::vector<std::byte> all;
@@ -154,6 +154,33 @@ cache tile(const char* path, std::uint64_t n_bytes) {
   for (std::size_t n = 0; (n = std::fread(block.data(), 1, block.size(), file)) > 0;)
     all.insert(all.end(), block.begin(), block.begin() + static_cast<std::ptrdiff_t>(n));
   std::fclose(file);
+  return all;
+}
+
+/// Normally distributed BF16 values, where no cache is at hand.
+std::vector<std::byte> made_up_file() {
+  constexpr std::size_t kRows = 1024, kColumns = 1024;
+  std::string json = R"({"kv":{"dtype":"BF16","shape":[1024,1024],"data_offsets":[0,2097152]}})";
+  std::vector<std::byte> all(8);
+  const std::uint64_t json_bytes = json.size();
+  std::memcpy(all.data(), &json_bytes, 8);
+  for (const char c : json) all.push_back(static_cast<std::byte>(c));
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  for (std::size_t i = 0; i < kRows * kColumns; ++i) {
+    const float value = normal(random);
+    std::array<std::byte, 4> bytes{};
+    std::memcpy(bytes.data(), &value, 4);
+    all.push_back(bytes[2]);
+    all.push_back(bytes[3]);
+  }
+  return all;
+}
+
+/// Regions of 16 MiB, each out of one BF16 tensor of the file: copies of it whose pages are rotated, every
+/// copy by another distance, so that what follows in memory is never what came before.
+cache tile(const char* path, std::uint64_t n_bytes) {
+  const std::vector<std::byte> all = std::strcmp(path, "-") == 0 ? made_up_file() : read_file(path);
   std::uint64_t json_bytes = 0;
   if (all.size() < 8) give_up("not a safetensors file");
   std::memcpy(&json_bytes, all.data(), 8);

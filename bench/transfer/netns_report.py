@@ -81,7 +81,7 @@ def print_table(rows):
               f"{r['copy_gbps']:9.2f}  {'link' if r['link_is_bottleneck'] else 'cores'}")
 
 
-def draw(rows, size, title, note):
+def draw(rows, size, title, note, even):
     width, height, left, top, w, h = 760, 440, 70, 70, 640, 290
     chosen = sorted((r for r in rows if r["gbps"] and r["bytes"] == size), key=lambda r: r["gbps"])
     rates = [r["gbps"] for r in chosen]
@@ -114,6 +114,13 @@ def draw(rows, size, title, note):
         out += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{COLOURS[name]}"/>' for a, b in points]
         out.append(f'<rect x="{left + 12}" y="{top + 8 + 18 * i}" width="14" height="3" fill="{COLOURS[name]}"/>'
                    f'<text x="{left + 32}" y="{top + 13 + 18 * i}">{NAMES[name]}</text>')
+    for i, coding in enumerate(("top16", "rank")):
+        rate = even[coding]["over_raw"].get("gbps")
+        if rate is None:
+            continue
+        out.append(f'<line x1="{x(rate):.1f}" x2="{x(rate):.1f}" y1="{top}" y2="{top + h}" stroke="{COLOURS[coding]}" '
+                   f'stroke-dasharray="2 4"/><text class="tick" text-anchor="end" x="{x(rate) - 6:.1f}" '
+                   f'y="{top + h - 26 + 16 * i}">break-even of {coding}: {rate:g} Gb/s</text>')
     return "\n".join([*out, "</svg>"]) + "\n"
 
 
@@ -124,6 +131,7 @@ def main():
     parser.add_argument("--data", default="")
     parser.add_argument("--command", default="")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--note", default="")
     options = parser.parse_args()
     lines = [json.loads(line) for line in options.lines.read_text(encoding="utf-8").splitlines()]
     rows = tables(lines)
@@ -131,10 +139,11 @@ def main():
     at_largest = [r for r in rows if r["bytes"] == largest]
     even = {c: {"over_raw": break_even(at_largest, c), "over_copy": break_even(at_largest, c, "over_copy")} for c in CODINGS}
     report = {"machine": machine(), "command": options.command, "data": options.data, "rounds": options.rounds,
+              "note": options.note,
               "link": "veth between two network namespaces, MTU 9000, tbf; medians", "break_even_at_largest": even, "rows": rows}
     options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     note = f"{largest >> 20} MiB of {options.data}; both ends share {len(os.sched_getaffinity(0))} cores; medians of {options.rounds}"
-    options.out.with_suffix(".svg").write_text(draw(rows, largest, "KV transfer over a link of a set rate", note), encoding="utf-8")
+    options.out.with_suffix(".svg").write_text(draw(rows, largest, "KV transfer over a link of a set rate", note, even), encoding="utf-8")
     print_table(rows)
     for coding, places in even.items():
         print(f"break-even of {coding}: {places}")

@@ -108,7 +108,7 @@ int receive_all(const task& t, int port_pipe, ::pid_t sender) {
     const auto got = sink.take(i + 1, std::chrono::milliseconds(120'000));
     if (!got) return fail(receiver->last_error().value_or(got.error()));
     for (std::uint32_t r = 0; i == 0 && r < kRegions; ++r) {
-      if (got->regions[r] != make_region(t.n_bytes / kRegions, r)) {
+      if (!(got->regions[r] == make_region(t.n_bytes / kRegions, r))) {
         std::fprintf(stderr, "region %u differs\n", r);
         return 1;
       }

@@ -10,6 +10,7 @@
 //   s.send(request, my_source);
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -168,6 +169,30 @@ class layered_source : public source {
 [[nodiscard]] status decode_and_recheck(const context& ctx, std::span<const std::byte> frame,
                                         std::span<std::byte> dst);
 
+/// Memory of this process: owned, not initialised before it is written, in huge pages where the system has
+/// them.
+class host_bytes {
+ public:
+  /// Errors: `out_of_memory`.
+  [[nodiscard]] static result<host_bytes> allocate(std::uint64_t n_bytes);
+  host_bytes() = default;
+
+  [[nodiscard]] std::byte* data() const noexcept { return data_.get(); }
+  [[nodiscard]] std::size_t size() const noexcept { return n_bytes_; }
+  [[nodiscard]] std::byte* begin() const noexcept { return data(); }
+  [[nodiscard]] std::byte* end() const noexcept { return data() + n_bytes_; }
+  friend bool operator==(const host_bytes& a, std::span<const std::byte> b) noexcept {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end());
+  }
+
+ private:
+  struct release {
+    void operator()(std::byte* p) const noexcept;
+  };
+  std::unique_ptr<std::byte, release> data_;
+  std::size_t n_bytes_ = 0;
+};
+
 /// Requests into memory of their own, kept until they are taken.
 class memory_sink : public sink {
  public:
@@ -177,7 +202,7 @@ class memory_sink : public sink {
 
   struct received {
     transfer::manifest manifest;
-    std::vector<std::vector<std::byte>> regions;
+    std::vector<host_bytes> regions;
   };
   /// Waits for a published request and hands it over. Errors: `not_found` (not there in time).
   [[nodiscard]] result<received> take(std::uint64_t request, std::chrono::milliseconds timeout);

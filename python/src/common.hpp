@@ -106,6 +106,7 @@ void bind_codec(nb::module_& m);
 void bind_packed(nb::module_& m);
 void bind_model(nb::module_& m);
 void bind_tensor_file(nb::module_& m);
+void bind_transfer(nb::module_& m);
 void bind_cuda(nb::module_& cuda);
 void bind_gemm(nb::module_& cuda);
 void bind_kv(nb::module_& kv);

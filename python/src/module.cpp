@@ -14,6 +14,8 @@ NB_MODULE(_core, m) {
   bind_packed(m);
   bind_model(m);
   bind_tensor_file(m);
+  nb::module_ transfer = m.def_submodule("transfer", "KV caches from one process to another.");
+  bind_transfer(transfer);
   nb::module_ cuda = m.def_submodule("cuda", "NVIDIA GPUs: device memory by address, calls on a stream.");
   bind_cuda(cuda);
   bind_gemm(cuda);

@@ -1,7 +1,10 @@
 // Requests into memory that the sink allocates.
 #include <condition_variable>
+#include <cstdlib>
 #include <map>
 #include <mutex>
+
+#include <sys/mman.h>
 
 #include "core/checked.hpp"
 #include "cpu/context_impl.hpp"
@@ -13,6 +16,24 @@ status decode_and_recheck(const context& ctx, std::span<const std::byte> frame, 
   TERSOR_TRY(const std::uint64_t n_bytes, decode_into(ctx, frame, dst));
   if (n_bytes != dst.size()) return fail(errc::mismatch, "a frame has another size than its place");
   return compare_digests(ctx, frame, dst);
+}
+
+result<host_bytes> host_bytes::allocate(std::uint64_t n_bytes) {
+  constexpr std::size_t kPage = 4096, kHugePage = std::size_t{2} << 20;
+  const std::size_t alignment = n_bytes >= kHugePage ? kHugePage : kPage;
+  if (n_bytes > ~std::size_t{0} - alignment) return fail(errc::out_of_memory, "no memory for a region");
+  host_bytes made;
+  made.data_.reset(
+      static_cast<std::byte*>(std::aligned_alloc(alignment, core::align_up(n_bytes + 1, alignment))));
+  if (made.data_ == nullptr) return fail(errc::out_of_memory, "no memory for a region");
+  made.n_bytes_ = n_bytes;
+  // A request: where it is refused, pages are small.
+  if (alignment == kHugePage) (void)::madvise(made.data_.get(), n_bytes, MADV_HUGEPAGE);
+  return made;
+}
+
+void host_bytes::release::operator()(std::byte* p) const noexcept {
+  std::free(p);
 }
 
 struct memory_sink::impl {
@@ -68,7 +89,8 @@ status memory_sink::prepare(const manifest& m) {
     impl::held h{.content = {.manifest = m, .regions = {}}, .n_bytes = total};
     for (const region& r : m.regions) {
       TERSOR_TRY(const std::uint64_t n_bytes, region_bytes(r));
-      h.content.regions.emplace_back(n_bytes);
+      TERSOR_TRY(host_bytes memory, host_bytes::allocate(n_bytes));
+      h.content.regions.push_back(std::move(memory));
     }
     impl_->requests.emplace(m.request, std::move(h));
     impl_->held_bytes += total;
@@ -80,7 +102,7 @@ status memory_sink::decode(const manifest& m, const part& p, std::span<const std
   TERSOR_TRY(impl::held* const h, impl_->find(m.request));
   // Nobody else touches the request's memory before it is published.
   return decode_and_recheck(impl_->ctx, frame,
-                            std::span(h->content.regions[p.region]).subspan(p.offset, p.n_bytes));
+                            std::span<std::byte>(h->content.regions[p.region]).subspan(p.offset, p.n_bytes));
 }
 
 status memory_sink::publish(const manifest& m) {

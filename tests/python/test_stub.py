@@ -18,6 +18,7 @@ MODULES = [
     (_core, STUBS / "__init__.pyi"),
     (_core.cuda, STUBS / "cuda" / "__init__.pyi"),
     (_core.cuda.kv, STUBS / "cuda" / "kv.pyi"),
+    (_core.transfer, STUBS / "transfer.pyi"),
 ]
 each_module = pytest.mark.parametrize(("module", "stub"), MODULES, ids=[m.__name__ for m, _ in MODULES])
 # Python calls these of its own accord; the module may have more of them than a stub needs.

@@ -12,28 +12,27 @@ using namespace std::chrono_literals;
 constexpr std::uint64_t kParts = 6;
 constexpr auto kNoHang = 10s;
 
-kv::receiver_options receiving() {
-  return {.timeouts = {.connect = 2'000ms, .handshake = 400ms, .message = 400ms, .idle = 400ms},
-          .max_part_bytes = 4096,
-          .resume = 2'000ms};
+kv::timeouts limit(std::chrono::milliseconds each) {
+  return {.connect = 2'000ms, .handshake = each, .message = each, .idle = each};
 }
 
-kv::sender_options sending(unsigned attempts) {
-  return {.timeouts = {.connect = 2'000ms, .handshake = 400ms, .message = 400ms, .idle = 400ms},
-          .coding = kv::coding::rank,
-          .part_bytes = 2048,
-          .attempts = attempts};
+kv::receiver_options receiving(std::chrono::milliseconds each) {
+  return {.timeouts = limit(each), .max_part_bytes = 4096, .resume = 2'000ms};
+}
+
+kv::sender_options sending(unsigned attempts, std::chrono::milliseconds each) {
+  return {.timeouts = limit(each), .coding = kv::coding::rank, .part_bytes = 2048, .attempts = attempts};
 }
 
 /// A receiver behind a proxy.
 class cuts : public testing::Test {
  protected:
   void SetUp() override {
-    r.emplace(kv::receiver::listen({}, receiving(), sink).value());
+    r.emplace(kv::receiver::listen({}, receiving(patience), sink).value());
     proxy.emplace(r->address());
     // Which lengths there are.
     const cache c = make_cache(next);
-    auto s = kv::sender::connect(proxy->address(), sending(1));
+    auto s = kv::sender::connect(proxy->address(), sending(1, patience));
     ASSERT_TRUE(s);
     ASSERT_TRUE(s->send(c.manifest, *c.source()));
     ++next;
@@ -59,7 +58,7 @@ class cuts : public testing::Test {
     const std::uint64_t published = sink.n_published();
     proxy->cut_next(where);
     const auto start = kv::clock::now();
-    auto s = kv::sender::connect(proxy->address(), sending(attempts));
+    auto s = kv::sender::connect(proxy->address(), sending(attempts, patience));
     std::string wrong;
     if (s) {
       const auto sent = s->send(c.manifest, *c.source());
@@ -75,6 +74,7 @@ class cuts : public testing::Test {
     return wrong;
   }
 
+  std::chrono::milliseconds patience = 3'000ms;
   checking_sink sink;
   std::optional<kv::receiver> r;
   std::optional<tcp_proxy> proxy;
@@ -130,7 +130,12 @@ TEST_F(cuts, are_taken_up_again_and_no_part_is_decoded_twice) {
   faults::publish(26, "cut transfers taken up again", n, wrong + sink.n_wrong(), "cuts");
 }
 
-TEST_F(cuts, silence_ends_in_time) {
+class silences : public cuts {
+ protected:
+  silences() { patience = 400ms; }
+};
+
+TEST_F(silences, end_in_time) {
   const std::uint64_t step = (faults::long_run() ? 150 : 2'500) * faults::slowness();
   std::uint64_t n = 0, wrong = 0;
   for (const kv::role from : {kv::role::sender, kv::role::receiver}) {
@@ -151,13 +156,13 @@ TEST_F(cuts, silence_ends_in_time) {
 
 TEST(cut_connections, one_connection_at_a_time_is_enough_to_come_back) {
   checking_sink sink;
-  kv::receiver_options options = receiving();
+  kv::receiver_options options = receiving(3'000ms);
   options.max_connections = 1;
   auto r = kv::receiver::listen({}, options, sink);
   ASSERT_TRUE(r);
   tcp_proxy proxy(r->address());
   proxy.cut_next({.from = kv::role::sender, .after = 6'000});
-  auto s = kv::sender::connect(proxy.address(), sending(4));
+  auto s = kv::sender::connect(proxy.address(), sending(4, 3'000ms));
   ASSERT_TRUE(s) << s.error().describe();
   for (std::uint64_t request = 1; request <= 5; ++request) {
     // Each connection ends within the request after the one that it began with.

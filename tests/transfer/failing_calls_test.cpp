@@ -30,6 +30,11 @@ void* allocate(std::size_t n) {
   return p;
 }
 
+/// Not inlined: compilers warn where they see memory of operator new in free.
+[[gnu::noinline]] void release(void* p) noexcept {
+  std::free(p);
+}
+
 }  // namespace
 
 void* operator new(std::size_t n) {
@@ -45,22 +50,22 @@ void* operator new[](std::size_t n, const std::nothrow_t&) noexcept {
   return fails_now() ? nullptr : std::malloc(n == 0 ? 1 : n);
 }
 void operator delete(void* p) noexcept {
-  std::free(p);
+  release(p);
 }
 void operator delete[](void* p) noexcept {
-  std::free(p);
+  release(p);
 }
 void operator delete(void* p, std::size_t) noexcept {
-  std::free(p);
+  release(p);
 }
 void operator delete[](void* p, std::size_t) noexcept {
-  std::free(p);
+  release(p);
 }
 void operator delete(void* p, const std::nothrow_t&) noexcept {
-  std::free(p);
+  release(p);
 }
 void operator delete[](void* p, const std::nothrow_t&) noexcept {
-  std::free(p);
+  release(p);
 }
 
 namespace transfer_test {

@@ -10,11 +10,11 @@
 
 namespace transfer_test {
 
-inline constexpr std::chrono::milliseconds kPatience{3'000};
+inline constexpr std::chrono::milliseconds kPatience{10'000};
 
 inline kv::receiver_options hostile_receiving() {
   using namespace std::chrono_literals;
-  return {.timeouts = {.connect = 2'000ms, .handshake = 300ms, .message = 300ms, .idle = 600ms},
+  return {.timeouts = {.connect = 2'000ms, .handshake = 1'000ms, .message = 1'000ms, .idle = 2'000ms},
           .max_part_bytes = 8192,
           .resume = 300ms};
 }

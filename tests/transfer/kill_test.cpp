@@ -148,7 +148,10 @@ TEST(kill, receivers) {
       ASSERT_TRUE(made) << made.error().describe();
       s.emplace(std::move(*made));
     }
+    // Every second one in a request after its first.
+    std::atomic<bool> one_done = false, gone = false;
     std::thread killer([&] {
+      while (i % 2 != 0 && !one_done && !gone) std::this_thread::sleep_for(100us);
       std::this_thread::sleep_for(std::chrono::microseconds(random.below(20'000)));
       receiver.kill();
     });
@@ -159,7 +162,9 @@ TEST(kill, receivers) {
       last = std::to_string(request);
       failed = send_one(*s, request++);
       if (failed.empty()) done.push_back(last);
+      one_done = one_done || failed.empty();
     }
+    gone = true;
     killer.join();
     const std::set<std::string> printed = receiver.rest();
     for (const std::string& d : done) wrong += printed.contains(d) ? 0U : 1U;

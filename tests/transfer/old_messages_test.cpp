@@ -1,4 +1,5 @@
 // Whole sessions played again, connections that go on after they were replaced, and data under a wrong name.
+#include <latch>
 #include <thread>
 
 #include <gtest/gtest.h>
@@ -129,7 +130,10 @@ TEST_P(old_messages, the_replaced_connection_goes_on) {
     first->begin(c, kToken, 1);
     ASSERT_TRUE(first->wait_for(kv::message_type::ready, kPatience));
     first->send_part(c, right, 0, 1);
+    // At the same time, or every second one after it was replaced.
+    std::latch replaced(1);
     std::thread going_on([&] {
+      if (round % 2 != 0) replaced.wait();
       for (std::size_t i = 1; i < 6; ++i) first->send_part(c, other, i, 1);
       first->end(c, right, 1);
       // Nothing that the old connection says may complete the request.
@@ -139,6 +143,7 @@ TEST_P(old_messages, the_replaced_connection_goes_on) {
     ASSERT_TRUE(second->shake());
     second->begin(c, kToken, 2);
     const auto ready = second->wait_for(kv::message_type::ready, kPatience);
+    replaced.count_down();
     if (ready) {
       // Before it was replaced the old connection spoke for the request, and what it sent then counts.
       const auto held = kv::read_ready(ready->payload, 6).value();

@@ -121,9 +121,11 @@ std::size_t checking_sink::n_open() const {
 }
 
 status bare_receiver::serve(std::unique_ptr<kv::channel> over) {
-  kv::connection c(std::move(over), nullptr,
-                   {.options = options_, .requests = requests_, .to = to_, .counters = counters_});
-  return c.run();
+  return tersor::cpu::guarded([&] {
+    kv::connection c(std::move(over), nullptr,
+                     {.options = options_, .requests = requests_, .to = to_, .counters = counters_});
+    return c.run();
+  });
 }
 
 attempt send_once(std::unique_ptr<kv::channel> over, const kv::sender_options& options, const kv::manifest& m,

@@ -14,9 +14,9 @@ namespace {
 using namespace std::chrono_literals;
 using tersor::codec;
 
-constexpr unsigned kDrivers = 8;
+constexpr unsigned kDrivers = 12;
 /// For an answer that may never come: longer than any session of this size takes.
-constexpr auto kPatience = 60ms * faults::slowness();
+constexpr auto kPatience = 150ms * faults::slowness();
 
 kv::security secret(bool with_key) {
   return with_key ? kv::security{.psk = psk_of("a key of the tests only"), .tenant = "t"} : kv::security{};

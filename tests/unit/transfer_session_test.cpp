@@ -1,4 +1,5 @@
 // Sender and receiver of the transfer protocol over loopback.
+#include <algorithm>
 #include <cstring>
 #include <random>
 #include <thread>
@@ -59,6 +60,10 @@ cache make_cache(std::uint64_t request, std::uint32_t layers, std::uint64_t toke
   return c;
 }
 
+bool same(const std::vector<host_bytes>& got, const std::vector<std::vector<std::byte>>& sent) {
+  return std::equal(got.begin(), got.end(), sent.begin(), sent.end());
+}
+
 std::vector<std::byte> key_of(const char* text) {
   const auto bytes = std::as_bytes(std::span(text, std::strlen(text)));
   return {bytes.begin(), bytes.end()};
@@ -84,7 +89,7 @@ TEST_P(transfer_session, sends_a_cache) {
     }
     const auto got = sink.take(request, 0ms);
     ASSERT_TRUE(got) << got.error().describe();
-    EXPECT_EQ(got->regions, c.data);
+    EXPECT_TRUE(same(got->regions, c.data));
     EXPECT_EQ(got->manifest.regions[5].name, "layers.2.v");
   }
   EXPECT_EQ(r->counters().requests_published, 3U);
@@ -100,7 +105,7 @@ TEST_P(transfer_session, with_a_key) {
   const cache c = make_cache(7, 2, 4096);
   const auto report = s->send(c.manifest, *make_host_source(shared_context(), c.spans()));
   ASSERT_TRUE(report) << report.error().describe();
-  EXPECT_EQ(sink.take(7, 0ms)->regions, c.data);
+  EXPECT_TRUE(same(sink.take(7, 0ms)->regions, c.data));
 }
 
 TEST_P(transfer_session, with_agreed_codebooks) {
@@ -119,7 +124,7 @@ TEST_P(transfer_session, with_agreed_codebooks) {
   ASSERT_TRUE(s) << s.error().describe();
   const auto report = s->send(c.manifest, *make_host_source(shared_context(), c.spans()));
   ASSERT_TRUE(report) << report.error().describe();
-  EXPECT_EQ(sink.take(9, 0ms)->regions, c.data);
+  EXPECT_TRUE(same(sink.take(9, 0ms)->regions, c.data));
   std::swap(c.manifest.regions[0].book->symbols[0], c.manifest.regions[0].book->symbols[1]);
   c.manifest.request = 10;
   const auto wrong = s->send(c.manifest, *make_host_source(shared_context(), c.spans()));
@@ -148,7 +153,7 @@ TEST(transfer_session, layer_by_layer) {
   const auto report = s->send(c.manifest, from);
   prefill.join();
   ASSERT_TRUE(report) << report.error().describe();
-  EXPECT_EQ(sink.take(1, 0ms)->regions, c.data);
+  EXPECT_TRUE(same(sink.take(1, 0ms)->regions, c.data));
 }
 
 TEST(transfer_session, a_source_that_gives_up_leaves_nothing) {
@@ -169,7 +174,7 @@ TEST(transfer_session, a_source_that_gives_up_leaves_nothing) {
   EXPECT_FALSE(sink.take(1, 0ms));
   const auto again = s->send(c.manifest, *make_host_source(shared_context(), c.spans()));
   ASSERT_TRUE(again) << again.error().describe();
-  EXPECT_EQ(sink.take(1, 0ms)->regions, c.data);
+  EXPECT_TRUE(same(sink.take(1, 0ms)->regions, c.data));
 }
 
 TEST(transfer_session, refuses_by_name) {

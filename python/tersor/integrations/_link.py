@@ -174,5 +174,6 @@ def _common(config: Mapping[str, Any]) -> dict[str, Any]:
     if "tls" in config:
         options["tls"] = tuple(config["tls"])
     if "psk_file" in config:
-        options["psk"] = Path(config["psk_file"]).read_bytes().strip()
+        # As `tersor kv-recv --psk-file` reads it.
+        options["psk"] = Path(config["psk_file"]).read_bytes().removesuffix(b"\n").removesuffix(b"\r")
     return options

@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <cstring>
+#include <optional>
 #include <thread>
 
 #include "core/bytes.hpp"
@@ -44,6 +45,7 @@ class nccl_path final : public payload_path {
  private:
   [[nodiscard]] status join(const nccl_unique_id& id, int rank);
   [[nodiscard]] status accepted(int code, deadline until);
+  [[nodiscard]] status finish_send(deadline until);
   [[nodiscard]] status reached(cuda_event e, deadline until);
   template <class Step>
   [[nodiscard]] status poll(Step step, deadline until);
@@ -52,6 +54,7 @@ class nccl_path final : public payload_path {
   nccl_comm comm_ = nullptr;
   std::span<std::byte> memory_;
   std::vector<bool> used_;
+  std::optional<std::uint32_t> sending_;  ///< slot whose send NCCL may not have enqueued yet
   std::atomic<bool> down_ = false;
 };
 
@@ -144,11 +147,25 @@ status nccl_path::attach(const_bytes description, std::span<std::byte> memory) {
   return accepted(kNcclSuccess, clock::now() + kStart);
 }
 
+/// The first send of a communicator is enqueued only when the receiver has asked for it, and the receiver
+/// asks when it has read the message that follows `put`. So a send is finished by the next one.
+status nccl_path::finish_send(deadline until) {
+  if (!sending_) return {};
+  TERSOR_CHECK(accepted(kNcclSuccess, until));
+  const std::uint32_t slot = *sending_;
+  sending_.reset();
+  TERSOR_CHECK(
+      check_cuda(find_nccl().cuda.event_record(device_.moved(slot), device_.messages()), "send a frame"));
+  used_[slot] = true;
+  return {};
+}
+
 status nccl_path::put(std::uint32_t slot, const_bytes frame, deadline until) {
   if (slot >= device_.n_slots() || frame.size() > device_.slot_bytes())
     return fail(errc::invalid_argument, "the frame does not fit the slot");
   const current_context here(device_.context());
   const cuda_driver& cuda = find_nccl().cuda;
+  TERSOR_CHECK(finish_send(until));
   // The slot's last frame was taken, or there would be no credit; its event says so on this side.
   if (used_[slot]) TERSOR_CHECK(reached(device_.moved(slot), until));
   TERSOR_CHECK(check_cuda(
@@ -157,10 +174,11 @@ status nccl_path::put(std::uint32_t slot, const_bytes frame, deadline until) {
   TERSOR_CHECK(
       check_cuda(cuda.stream_wait_event(device_.messages(), device_.copied(slot), 0), "copy a frame"));
   const auto* const from = reinterpret_cast<const void*>(device_.slot(slot));
-  TERSOR_CHECK(accepted(
-      find_nccl().nccl.send(from, frame.size(), kNcclBytes, kReceiver, comm_, device_.messages()), until));
-  TERSOR_CHECK(check_cuda(cuda.event_record(device_.moved(slot), device_.messages()), "send a frame"));
-  used_[slot] = true;
+  const int code =
+      find_nccl().nccl.send(from, frame.size(), kNcclBytes, kReceiver, comm_, device_.messages());
+  if (code != kNcclSuccess && code != kNcclInProgress)
+    return fail(errc::io_error, std::string("NCCL: ") + find_nccl().nccl.get_error_string(code));
+  sending_ = slot;
   // The caller may use the frame's memory again; the transfer itself waits for `take`.
   return reached(device_.copied(slot), until);
 }

@@ -29,7 +29,8 @@ if command -v ruff >/dev/null; then
   ruff check --quiet .
   ruff format --quiet --check .
 fi
-mapfile -t units < <(git ls-files 'src/*.cpp' 'cli/*.cpp' 'examples/*.cpp' "$neon")
+# What stands in for an optional library is not compiled where the library is, and its empty bodies are no findings.
+mapfile -t units < <(git ls-files 'src/*.cpp' 'cli/*.cpp' 'examples/*.cpp' "$neon" ':!*_none.cpp')
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 if ! printf '%s\n' "${units[@]}" | xargs -P "$(nproc)" -n 4 clang-tidy -p "$build" --quiet --checks="$checks" \

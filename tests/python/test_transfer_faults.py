@@ -66,7 +66,7 @@ def test_keys():
                 Sender(*receiver.address, psk=psk, tenant=tenant, timeouts=QUICK)
             assert PSK.hex() not in str(refused.value)
         assert same(receiver.wait(1), cache(1)) and receiver.counters()["requests_published"] == 1
-    with pytest.raises(tersor.InvalidArgumentError, match="at least 16|16 bytes"):
+    with pytest.raises(tersor.InvalidArgumentError, match=r"at least 16|16 bytes"):
         Receiver(psk=b"short")
     with pytest.raises(tersor.InvalidArgumentError, match="beyond loopback"):
         Receiver("0.0.0.0")

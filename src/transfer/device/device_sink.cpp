@@ -19,7 +19,7 @@ class gpu_sink : public sink {
   status prepare(const manifest& m) override {
     return cpu::guarded([&]() -> status {
       TERSOR_TRY(std::vector<device_region> regions, places_.allocate(m));
-      const status placed = place(m, std::move(regions));
+      status placed = place(m, std::move(regions));
       if (!placed && places_.discard) places_.discard(m);
       return placed;
     });

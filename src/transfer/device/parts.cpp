@@ -93,9 +93,10 @@ status check_rule(const part_rule& rule) {
     return fail(errc::unsupported, "a link codes bf16, f16, f8_e4m3 and f8_e5m2 with rank and top16");
   const part_sizes& s = rule.sizes;
   if (s.first_bytes < kCutValues * value_bytes(rule.type) || s.most_bytes < s.first_bytes ||
-      s.most_bytes > kMostBytes || s.n_slots == 0 || s.n_slots > 64)
+      s.most_bytes > kMostBytes || s.n_slots == 0 || s.n_slots > 64) {
     return fail(errc::invalid_argument,
                 "parts hold at least a chunk and at most 2^40 bytes, grow, and have 1 to 64 slots");
+  }
   return {};
 }
 

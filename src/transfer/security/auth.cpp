@@ -55,7 +55,7 @@ struct secret_key {
 }
 
 [[nodiscard]] std::array<std::byte, kMacNonceBytes> nonce_of(std::uint64_t sequence,
-                                                          message_keys::section which) noexcept {
+                                                             message_keys::section which) noexcept {
   std::array<std::byte, kMacNonceBytes> nonce{};
   core::store_le(nonce.data(), sequence);
   core::store_le(nonce.data() + sizeof sequence, static_cast<std::uint32_t>(which));

@@ -42,7 +42,7 @@ struct kdf_deleter {
 }  // namespace
 
 result<std::array<std::byte, kSha256Bytes>> hmac_sha256(std::span<const std::byte> key,
-                                                      std::span<const std::byte> data) {
+                                                        std::span<const std::byte> data) {
   std::array<std::byte, kSha256Bytes> out{};
   std::size_t n_bytes = 0;
   if (EVP_Q_mac(nullptr, "HMAC", nullptr, "SHA256", nullptr, key.data(), key.size(), octets(data),

@@ -21,7 +21,7 @@ inline constexpr std::size_t kMacNonceBytes = 12;
 
 /// HMAC-SHA-256.
 [[nodiscard]] result<std::array<std::byte, kSha256Bytes>> hmac_sha256(std::span<const std::byte> key,
-                                                                    std::span<const std::byte> data);
+                                                                      std::span<const std::byte> data);
 
 /// HKDF-SHA-256, extract and expand, into all of `out`. An empty salt stands for 32 zero bytes.
 [[nodiscard]] status hkdf_sha256(std::span<const std::byte> key, std::span<const std::byte> salt,

@@ -80,7 +80,7 @@ status connection::prepare() {
 
 status connection::run() {
   return cpu::guarded([&]() -> status {
-    if (const status ready = prepare(); !ready) {
+    if (status ready = prepare(); !ready) {
       ++with_.counters.refused;
       shutdown();
       return ready;

@@ -90,7 +90,7 @@ status tls_channel::shake_hands(deadline until) {
     if (handshake_ == handshake::done) return {};
     handshake_ = handshake::running;
   }
-  const status shaken = lead_handshake(until);
+  status shaken = lead_handshake(until);
   const std::lock_guard lock(handshake_mutex_);
   handshake_ = shaken ? handshake::done : handshake::none;
   handshake_over_.notify_all();

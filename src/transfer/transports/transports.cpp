@@ -23,9 +23,10 @@ result<const transport*> find_transport(std::string_view name) {
     known += (known.empty() ? "" : ", ") + std::string(t.name());
     if (t.name() != name) continue;
     const transport_info info = t.probe();
-    if (!info.available)
+    if (!info.available) {
       return fail(errc::backend_unavailable,
                   "transport '" + info.name + "' is not available: " + info.detail);
+    }
     return &t;
   }
   return fail(errc::invalid_argument,
@@ -34,6 +35,7 @@ result<const transport*> find_transport(std::string_view name) {
 
 std::vector<transport_info> transports() {
   std::vector<transport_info> all;
+  all.reserve(std::size(kTransports));
   for (const getter get : kTransports) all.push_back(get().probe());
   return all;
 }

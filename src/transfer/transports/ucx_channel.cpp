@@ -184,10 +184,11 @@ template <unsigned Id>
 void ucx_channel::take_notice(unsigned id, std::uint64_t value) {
   switch (id) {
     case kConsumed:
-      if (value < consumed_out_ || value > copied_out_)
+      if (value < consumed_out_ || value > copied_out_) {
         broken_ = UCS_ERR_INVALID_PARAM;
-      else
+      } else {
         consumed_out_ = value;
+      }
       break;
     case kEnd:
       end_ = value;

@@ -5,6 +5,9 @@ if(TERSOR_HAVE_CUDA)
   set(link_libraries CUDA::cudart_static)
 else()
   list(APPEND link_sources device/link_none.cpp)
+  # Without CUDA nothing reads the fields that the classes keep for it.
+  set_source_files_properties(device/link_none.cpp PROPERTIES COMPILE_OPTIONS
+    "$<$<CXX_COMPILER_ID:Clang,AppleClang>:-Wno-unused-private-field>")
   set(link_libraries "")
 endif()
 tersor_room(transfer_link SOURCES ${link_sources} DEPENDS tersor_core PRIVATE ${link_libraries})

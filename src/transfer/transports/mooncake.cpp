@@ -165,7 +165,7 @@ status mooncake_path::finish(mooncake_batch batch, std::uint64_t n_bytes, deadli
   }
 }
 
-class mooncake final : public transport {
+class mooncake final : public transport_beside_tcp {
  public:
   [[nodiscard]] std::string_view name() const noexcept override { return "mooncake"; }
   [[nodiscard]] transport_info probe() const override {
@@ -173,14 +173,6 @@ class mooncake final : public transport {
     if (!api.reason.empty()) return {"mooncake", false, api.reason};
     return {"mooncake", true,
             "transfer engine " + api.library + ", " + from_environment("TERSOR_MOONCAKE_PROTOCOL", "tcp")};
-  }
-  [[nodiscard]] result<std::unique_ptr<listener>> listen(const endpoint& at,
-                                                         const tls_files& tls) const override {
-    return tcp_transport().listen(at, tls);
-  }
-  [[nodiscard]] result<std::unique_ptr<channel>> connect(const endpoint& to, deadline until,
-                                                         const tls_files& tls) const override {
-    return tcp_transport().connect(to, until, tls);
   }
   [[nodiscard]] result<std::unique_ptr<payload_path>> make_path() const override {
     return std::make_unique<mooncake_path>();

@@ -213,21 +213,13 @@ std::string describe(const nccl_api& api) {
   return text;
 }
 
-class nccl final : public transport {
+class nccl final : public transport_beside_tcp {
  public:
   [[nodiscard]] std::string_view name() const noexcept override { return "nccl"; }
   [[nodiscard]] transport_info probe() const override {
     const nccl_api& api = find_nccl();
     if (!api.reason.empty()) return {"nccl", false, api.reason};
     return {"nccl", true, describe(api)};
-  }
-  [[nodiscard]] result<std::unique_ptr<listener>> listen(const endpoint& at,
-                                                         const tls_files& tls) const override {
-    return tcp_transport().listen(at, tls);
-  }
-  [[nodiscard]] result<std::unique_ptr<channel>> connect(const endpoint& to, deadline until,
-                                                         const tls_files& tls) const override {
-    return tcp_transport().connect(to, until, tls);
   }
   [[nodiscard]] result<std::unique_ptr<payload_path>> make_path() const override {
     return std::make_unique<nccl_path>();

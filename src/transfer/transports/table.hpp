@@ -11,6 +11,19 @@ namespace tersor::transfer {
 [[nodiscard]] const transport& tls_transport();
 [[nodiscard]] const transport& ucx_transport();
 
+/// A transport whose control stream is TCP; its path carries the payloads.
+class transport_beside_tcp : public transport {
+ public:
+  [[nodiscard]] result<std::unique_ptr<listener>> listen(const endpoint& at,
+                                                         const tls_files& tls) const override {
+    return tcp_transport().listen(at, tls);
+  }
+  [[nodiscard]] result<std::unique_ptr<channel>> connect(const endpoint& to, deadline until,
+                                                         const tls_files& tls) const override {
+    return tcp_transport().connect(to, until, tls);
+  }
+};
+
 /// Stands in the table for a transport that was not built.
 class missing_transport final : public transport {
  public:

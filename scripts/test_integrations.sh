@@ -46,5 +46,5 @@ import pytest
 code = pytest.main(sys.argv[1:])
 sys.stdout.flush()
 os._exit(code)
-' -p no:cacheprovider -W ignore -rs "tests/python/test_integrations_$name.py"
+' -p no:cacheprovider -W ignore -rs tests/python/test_integrations_"$name"*.py
 done
